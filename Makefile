@@ -1,0 +1,84 @@
+# Stockwire. `make help` lists what there is.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+##@ First steps
+.PHONY: setup demo test
+
+setup: $(STAMP) ## Install everything into .venv and .jars; nothing outside this directory
+	@$(BIN)/stockwire setup
+
+demo: $(STAMP) ## Start the stack, sell for 30 s, watch it arrive, compare every row
+	@$(BIN)/stockwire demo
+
+test: $(STAMP) ## Unit, integration and end-to-end tests, on a stack of their own
+	@$(BIN)/pytest
+
+##@ The stack
+.PHONY: up down reset status logs env
+
+up: $(STAMP) ## Start Postgres, Kafka, Connect, Redis and the workers; return when all answer
+	@$(BIN)/stockwire up
+
+down: $(STAMP) ## Stop everything, keep the data
+	@$(BIN)/stockwire down
+
+reset: $(STAMP) ## Stop everything and throw the data away
+	@$(BIN)/stockwire reset
+
+status: $(STAMP) ## What runs, since when, on which port, in how much memory
+	@$(BIN)/stockwire status
+
+logs: $(STAMP) ## The last lines of each part's log; PART=connect for one part
+	@$(BIN)/stockwire logs $(PART)
+
+env: $(STAMP) ## Print `export STOCKWIRE_…` lines for the running stack
+	@$(BIN)/stockwire env
+
+##@ For developers
+.PHONY: test-unit bench lint format lock clean help
+
+test-unit: $(STAMP) ## Only the tests that need no server (seconds)
+	@$(BIN)/pytest tests/unit
+
+bench: $(STAMP) ## Measure latency, drain rate and memory; print and store the figures
+	@$(BIN)/stockwire bench
+
+lint: $(STAMP) ## ruff, mypy (strict), import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(STAMP) ## Format the code
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: $(STAMP) ## Pin requirements/*.in again, with hashes
+	@$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet uv
+	@cd requirements && for f in runtime embedded dev; do \
+	  UV_CUSTOM_COMPILE_COMMAND="make lock" ../$(VENV)/lock/bin/uv pip compile --quiet --universal \
+	    --python-version 3.11 --generate-hashes $$f.in --output-file $$f.txt; done
+
+clean: ## Remove caches; .venv, .jars and the stack's data stay
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+help: ## This list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z-]+:.*## / {printf "  \033[36m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): requirements/runtime.txt requirements/embedded.txt requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else \
+	  "Stockwire needs Python 3.11 or newer, this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12")'
+	@echo "Installing Python packages into $(VENV) …"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar on --require-hashes \
+	  -r requirements/runtime.txt -r requirements/embedded.txt -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@touch $@

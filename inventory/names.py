@@ -1,0 +1,66 @@
+"""Names of SKUs and warehouses, and the Redis and Kafka keys made of them."""
+
+from inventory.errors import InvalidEvent
+
+MAX_SKU_CHARACTERS = 200
+MAX_WAREHOUSE_CHARACTERS = 64
+
+_ESCAPES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
+_UNESCAPES = (("%7B", "{"), ("%7D", "}"), ("%25", "%"))
+
+
+def check_sku(sku: str) -> str:
+    """Return the SKU if it can be projected.
+
+    Raises:
+        InvalidEvent: it is empty or longer than 200 characters.
+    """
+    if not 0 < len(sku) <= MAX_SKU_CHARACTERS:
+        raise InvalidEvent(f"sku has {len(sku)} characters; 1 to {MAX_SKU_CHARACTERS} are allowed")
+    return sku
+
+
+def check_warehouse(warehouse: str) -> str:
+    """Return the warehouse code if it can be projected.
+
+    Raises:
+        InvalidEvent: it is empty, too long, or starts with the colon that marks internal fields.
+    """
+    if not 0 < len(warehouse) <= MAX_WAREHOUSE_CHARACTERS or warehouse[0] == ":":
+        raise InvalidEvent(
+            f"warehouse {warehouse[:80]!r} is not 1 to {MAX_WAREHOUSE_CHARACTERS} characters "
+            "or starts with a colon"
+        )
+    return warehouse
+
+
+def escape_sku(sku: str) -> str:
+    """Percent-encode `%`, `{` and `}`, so that a Redis Cluster hash tag is the whole SKU."""
+    return sku.translate(_ESCAPES)
+
+
+def unescape_sku(escaped: str) -> str:
+    """The inverse of `escape_sku`."""
+    for code, char in _UNESCAPES:
+        escaped = escaped.replace(code, char)
+    return escaped
+
+
+def availability_key(sku: str) -> str:
+    """The Redis hash that storefronts read."""
+    return f"availability:{{{escape_sku(sku)}}}"
+
+
+def stock_key(sku: str) -> str:
+    """The Redis hash with a SKU's rows, the worker's working state."""
+    return f"stock:{{{escape_sku(sku)}}}"
+
+
+def level_key(sku: str, warehouse: str) -> str:
+    """The Kafka key of a stock level per warehouse, `sku|warehouse`."""
+    return f"{sku}|{warehouse}"
+
+
+def movement_id(sku: str, warehouse: str, version: int) -> str:
+    """An id that stays the same across redelivery: a row's versions never repeat."""
+    return f"{sku}|{warehouse}|{version}"

@@ -1,0 +1,78 @@
+"""Kafka topic names and how each topic is kept: one place for both."""
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+TOPIC_PREFIX = "stockwire"
+SCHEMA = "inventory"
+
+STOCK = f"{TOPIC_PREFIX}.{SCHEMA}.stock"
+CHANNEL = f"{TOPIC_PREFIX}.{SCHEMA}.channel"
+CHANNEL_SKU = f"{TOPIC_PREFIX}.{SCHEMA}.channel_sku"
+HEARTBEAT = f"{TOPIC_PREFIX}.{SCHEMA}.heartbeat"
+DEAD_LETTER = f"{TOPIC_PREFIX}.dlq.v1"
+SIGNALS = f"{TOPIC_PREFIX}.signals"
+#: Debezium's own heartbeat: it carries the offset forward while no captured row changes.
+DEBEZIUM_HEARTBEAT = f"__debezium-heartbeat.{TOPIC_PREFIX}"
+
+_DAY_MS = 24 * 60 * 60 * 1000
+
+
+def events_topic(aggregate: str) -> str:
+    """The topic of an aggregate's outbox events, `stockwire.events.<aggregate>`."""
+    return f"{TOPIC_PREFIX}.events.{aggregate}"
+
+
+def channel_topic(channel: str) -> str:
+    """The topic that a channel subscribes to, `stock.<channel>.v1`."""
+    return f"stock.{channel}.v1"
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """A topic as it must be: `partitions` None means as many as the settings say."""
+
+    name: str
+    cleanup: str
+    partitions: int | None = None
+    config: MappingProxyType[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def settings(self) -> dict[str, str]:
+        """The topic's configuration as Kafka takes it."""
+        return {"cleanup.policy": self.cleanup, **self.config}
+
+
+def _compact(name: str, partitions: int | None = None) -> TopicSpec:
+    # Small segments and a low dirty ratio: a new reader meets little history.
+    config = {"segment.ms": str(_DAY_MS), "min.cleanable.dirty.ratio": "0.2"}
+    return TopicSpec(name, "compact", partitions, MappingProxyType(config))
+
+
+def _delete(name: str, days: int, partitions: int | None = None) -> TopicSpec:
+    config = {"retention.ms": str(days * _DAY_MS)}
+    return TopicSpec(name, "delete", partitions, MappingProxyType(config))
+
+
+#: Topics that Debezium writes.
+CAPTURE_TOPICS = (
+    _compact(STOCK),
+    _compact(CHANNEL, partitions=1),
+    _compact(CHANNEL_SKU),
+    _compact(HEARTBEAT, partitions=1),
+    _compact(DEBEZIUM_HEARTBEAT, partitions=1),
+    _delete(SIGNALS, days=7, partitions=1),
+    # One order's events stay in order by key; the default aggregate of the demo.
+    _delete(events_topic("order"), days=7),
+)
+
+#: The four default channels, and where what cannot be read ends up.
+CHANNEL_TOPICS = (
+    _compact(channel_topic("web")),
+    _compact(channel_topic("app")),
+    _compact(channel_topic("wms")),
+    _delete(channel_topic("erp"), days=7),
+)
+
+DEAD_LETTER_TOPIC = _delete(DEAD_LETTER, days=14)
+
+ALL_TOPICS = (*CAPTURE_TOPICS, *CHANNEL_TOPICS, DEAD_LETTER_TOPIC)
