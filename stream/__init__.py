@@ -1,0 +1,1 @@
+"""From the captured topics to Redis and to the channels: two Faust apps on one delivery."""

@@ -1,0 +1,31 @@
+"""`python -m stream availability|ledger`: run one worker."""
+
+import argparse
+import asyncio
+import sys
+
+import uvloop
+
+from inventory.errors import StockwireError
+from inventory.settings import load_settings
+from stream.logs import configure_logging
+from stream.worker import AGENTS, run_worker
+
+
+def main() -> int:
+    """Run the named worker; exit code 0 after a signal, 1 after a fault."""
+    parser = argparse.ArgumentParser(prog="python -m stream", description=__doc__)
+    parser.add_argument("agent", choices=sorted(AGENTS), help="what the worker does")
+    agent = parser.parse_args().agent
+    configure_logging()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run_worker(agent, load_settings(), AGENTS[agent]))
+    except StockwireError as exc:
+        print(exc, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""Batch delivery on Faust: the only module that leans on Faust's internals.
+
+Faust's consumer thread, group membership, rebalancing, flow control and commit loop are used as
+they are. What is replaced is the path of each message from the fetcher to the agent (two tasks,
+an event, a queue and a stream per message, about 60 µs) and the bookkeeping of acknowledged
+offsets: batches are confirmed in order, so one number per partition says what may be committed,
+compaction gaps included. `tests/unit/test_delivery.py` fails when Faust changes under it.
+See docs/decisions/0003-batch-delivery.md.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, ClassVar
+
+import faust
+from faust.transport.drivers.aiokafka import Consumer, Transport
+from faust.types import TP
+from mode import Service
+
+from inventory.errors import StockwireError
+from stream.inbox import Inbox
+
+#: A revoked partition waits this long, in seconds, for its batch in flight; the coordinator
+#: waits longer (aiokafka's rebalance timeout is `max_poll_interval_ms`, five minutes).
+DRAIN_TIMEOUT = 10.0
+
+
+class BatchConsumer(Consumer):  # type: ignore[misc]
+    """Puts whole fetches into the app's inbox, and commits what the inbox has confirmed."""
+
+    async def _drain_messages(self, fetcher: Service) -> None:
+        inbox: Inbox = self.app.inbox
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                epoch = inbox.epoch
+                fetched, _ = await self._wait_next_records(timeout=1.0)
+                records = [record for part in (fetched or {}).values() for record in part]
+                if not records:
+                    await asyncio.sleep(0)
+                elif not await inbox.put(records, epoch):
+                    # A rebalance came between: go back to what is committed, or these are lost.
+                    if not self.flow_active:
+                        await self.wait(self.can_resume_flow)
+                    await self.perform_seek()
+        except self.consumer_stopped_errors:
+            if not self.app.should_stop:
+                raise
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        return (
+            TP(*tp)
+            for tp in self.app.inbox.confirmed()
+            if topics is None or tp in topics or tp[0] in topics
+        )
+
+    def _new_offset(self, tp: TP) -> int | None:
+        offset: int | None = self.app.inbox.confirmed().get(tp)
+        return offset
+
+    async def verify_all_partitions_active(self) -> None:
+        """Faust's detector watches its own streams, which are not used here."""
+
+
+class BatchTransport(Transport):  # type: ignore[misc]
+    """aiokafka's transport, with the consumer above."""
+
+    Consumer: ClassVar[type[BatchConsumer]] = BatchConsumer
+
+
+class BatchApp(faust.App):  # type: ignore[misc]
+    """A Faust app whose agent takes batches from an inbox.
+
+    Call `consume` before the app starts.
+    """
+
+    def __init__(self, *args: Any, inbox: Inbox, **kwargs: Any) -> None:
+        """Take the arguments of `faust.App`, and the inbox that the agent takes from."""
+        super().__init__(*args, **kwargs)
+        self.inbox = inbox
+        self._agent: Callable[[Inbox], Awaitable[None]] | None = None
+
+    def consume(self, topic: str, agent: Callable[[Inbox], Awaitable[None]]) -> None:
+        """Subscribe to a topic of raw bytes, and let `agent` empty the inbox while the app runs."""
+        self.topics.add(self.topic(topic, key_type=bytes, value_type=bytes))
+        self._agent = agent
+
+    def _new_transport(self) -> BatchTransport:
+        return BatchTransport(self.conf.broker_consumer, self, loop=self.loop)
+
+    def _create_directories(self) -> None:
+        """Keep nothing on disk: there are no tables."""
+
+    async def on_start(self) -> None:
+        """Start the agent first: a full inbox without one would block the first rebalance."""
+        self.add_future(self._run_agent())
+        await super().on_start()
+
+    async def _run_agent(self) -> None:
+        if self._agent is None:
+            raise StockwireError("BatchApp was started without an agent: call consume() first.")
+        try:
+            await self._agent(self.inbox)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as exc:  # noqa: BLE001 - any fault ends the process before the commit
+            await self.crash(exc)
+
+    async def _consumer_wait_empty(self, consumer: BatchConsumer, logger: Any) -> None:
+        """Faust's hook on revocation and on shutdown: finish the batch in hand and commit it."""
+        if not await self.inbox.drain(DRAIN_TIMEOUT):
+            logger.warning("a batch in flight was not confirmed in %s s", DRAIN_TIMEOUT)
+        await consumer.commit()
+        await self.inbox.release()
