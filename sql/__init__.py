@@ -1,0 +1,1 @@
+"""The database: migrations, named queries, and what runs and loads them."""
