@@ -1,0 +1,1 @@
+"""How the stack is put together: containers, or child processes from wheels."""

@@ -1,0 +1,133 @@
+"""Where the embedded stack puts things, and the configuration that it writes."""
+
+import configparser
+import os
+from pathlib import Path
+
+import pytest
+from supervisor.options import ServerOptions
+
+from compose.embedded import kafka, redis_server
+from compose.embedded.connect import worker_properties
+from compose.embedded.jars import JarSet
+from compose.embedded.places import APP_ROLE, Places, Ports, environment, places
+from compose.embedded.supervisord import Program, render, socket_path
+from inventory.errors import StackError
+from inventory.settings import Settings
+
+PORTS = Ports(postgres=1001, redis=1002, kafka=1003, controller=1004, connect=1005)
+
+
+def settings(tmp_path: Path, **overrides: object) -> Settings:
+    return Settings(stack_dir=tmp_path, **overrides)  # type: ignore[arg-type]
+
+
+def test_ports_come_from_the_settings(tmp_path: Path) -> None:
+    at = places(settings(tmp_path, kafka_bootstrap="localhost:9000"))
+    assert at.ports == Ports(
+        postgres=15432, redis=16379, kafka=9000, controller=9001, connect=18083
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "says"),
+    [
+        ("redis_url", "redis://cache.example:6379/0", "STOCKWIRE_REDIS_URL points at the host"),
+        ("kafka_bootstrap", "127.0.0.1:1,127.0.0.1:2", "names several brokers"),
+        ("connect_url", "http://0.0.0.0:18083", "listens on 127.0.0.1 only"),
+        ("connect_url", "http://127.0.0.1:19093", "would both listen on port 19093"),
+        ("postgres_dsn", "postgresql://me@127.0.0.1/stockwire", "names me@stockwire"),
+        ("postgres_dsn", "postgresql://me@127.0.0.1/x?passfile=%zz", "not a libpq URL"),
+    ],
+)
+def test_settings_that_the_stack_cannot_serve_are_refused(
+    tmp_path: Path, setting: str, value: str, says: str
+) -> None:
+    with pytest.raises(StackError, match=says):
+        places(settings(tmp_path, **{setting: value}))
+
+
+def test_the_environment_reads_back_as_the_same_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = settings(tmp_path / "with space", partitions=3)
+    for name, value in environment(given, places(given)).items():
+        monkeypatch.setenv(name, value)
+    read = Settings()
+    assert places(read) == places(given)
+    assert read.partitions == 3
+    assert str(read.postgres_dsn) == places(given).dsn(APP_ROLE)
+
+
+def test_supervisord_reads_back_what_was_written(tmp_path: Path) -> None:
+    at = Places(tmp_path / "50% of 'it'", PORTS)
+    program = Program(
+        "redis",
+        ("/opt/a b/redis-server", "--x", "100%"),
+        directory=at.root,
+        environment={"SECRET": "a,b=c'%(d)s"},
+    )
+    for directory in (at.log, at.run):
+        directory.mkdir(parents=True)
+    config = at.run / "supervisord.conf"
+    config.write_text(render(at, [program]))
+
+    options = ServerOptions()
+    options.realize(["-c", str(config), "-n"])
+    [group] = options.process_group_configs
+    [read] = group.process_configs
+    assert read.name == "redis"
+    assert read.command == "'/opt/a b/redis-server' --x 100%"
+    assert read.directory == str(at.root)
+    assert read.environment["SECRET"] == "a,b=c'%(d)s"
+    assert read.stdout_logfile == str(at.log / "redis.log")
+
+
+def test_a_value_that_supervisord_cannot_read_is_refused(tmp_path: Path) -> None:
+    program = Program("redis", ("redis-server",), tmp_path, {"SECRET": 'a"b'})
+    with pytest.raises(StackError, match="quote or a line break"):
+        render(Places(tmp_path, PORTS), [program])
+
+
+def test_no_inet_port_opens_supervisord(tmp_path: Path) -> None:
+    parser = configparser.RawConfigParser()
+    parser.read_string(render(Places(tmp_path, PORTS), []))
+    assert "inet_http_server" not in parser.sections()
+    assert parser["unix_http_server"]["chmod"] == "0700"
+
+
+def test_a_deep_stack_dir_has_its_socket_elsewhere(tmp_path: Path) -> None:
+    near, deep = Places(Path("/srv/stack"), PORTS), Places(tmp_path / ("x" * 120), PORTS)
+    assert socket_path(near) == Path("/srv/stack/run/supervisor.sock")
+    assert len(os.fsencode(socket_path(deep))) < 90
+    assert socket_path(deep) != socket_path(Places(tmp_path / ("y" * 120), PORTS))
+
+
+def test_every_kafka_listener_is_on_loopback(tmp_path: Path) -> None:
+    properties = kafka.server_properties(Places(tmp_path, PORTS))
+    for listener in properties["listeners"].split(","):
+        assert listener.split("://")[1].startswith("127.0.0.1:")
+    assert properties["auto.create.topics.enable"] == "false"
+
+
+def test_connect_shows_no_more_than_debeziums_variables(tmp_path: Path) -> None:
+    properties = worker_properties(Places(tmp_path, PORTS), JarSet(tmp_path))
+    assert properties["listeners"] == "http://127.0.0.1:1005"
+    assert properties["config.providers.env.param.allowlist.pattern"] == "^DEBEZIUM_.*"
+    assert properties["topic.creation.enable"] == "false"
+
+
+def test_redis_keeps_everything_and_listens_on_loopback(tmp_path: Path) -> None:
+    lines = redis_server.render(Places(tmp_path, PORTS, redis_password='p"w')).splitlines()
+    assert {"bind 127.0.0.1", "appendonly yes", "maxmemory-policy noeviction"} <= set(lines)
+    assert r'requirepass "p\"w"' in lines
+
+
+def test_an_old_redis_will_not_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = tmp_path / "redis-server"
+    old.write_text("#!/bin/sh\necho Redis server v=5.0.14 sha=0\n")
+    old.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    monkeypatch.setattr(redis_server, "_bundled", lambda: None)
+    with pytest.raises(StackError, match=r"No Redis of version 6\.2.*will not do"):
+        redis_server.find_server()
