@@ -5,8 +5,8 @@ from inventory.errors import InvalidEvent
 MAX_SKU_CHARACTERS = 200
 MAX_WAREHOUSE_CHARACTERS = 64
 
-_ESCAPES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
-_UNESCAPES = (("%7B", "{"), ("%7D", "}"), ("%25", "%"))
+# The percent sign is escaped first and unescaped last.
+_ESCAPES = (("%", "%25"), ("{", "%7B"), ("}", "%7D"))
 
 
 def check_sku(sku: str) -> str:
@@ -36,12 +36,14 @@ def check_warehouse(warehouse: str) -> str:
 
 def escape_sku(sku: str) -> str:
     """Percent-encode `%`, `{` and `}`, so that a Redis Cluster hash tag is the whole SKU."""
-    return sku.translate(_ESCAPES)
+    for char, code in _ESCAPES:
+        sku = sku.replace(char, code)
+    return sku
 
 
 def unescape_sku(escaped: str) -> str:
     """The inverse of `escape_sku`."""
-    for code, char in _UNESCAPES:
+    for char, code in reversed(_ESCAPES):
         escaped = escaped.replace(code, char)
     return escaped
 

@@ -36,7 +36,11 @@ class PolicyTable:
         if change.policy is None:
             self._policies.pop(change.name, None)
         else:
-            self._policies[change.name] = change.policy
+            self.put(change.policy)
+
+    def put(self, policy: ChannelPolicy) -> None:
+        """Set one channel's policy."""
+        self._policies[policy.name] = policy
 
     def names(self) -> list[str]:
         """All channels."""

@@ -202,10 +202,15 @@ class Stack:
             except OSError as exc:
                 raise StackError(f"{path} cannot be removed ({exc}); check its owner.") from exc
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of the servers and of the workers."""
+        return (*self._servers, *WORKERS)
+
     def status(self) -> list[PartStatus]:
         """Every part, whether it runs or not."""
         states = self._states()
-        return [self._status_of(n, states.get(n, _ABSENT)) for n in (*self._servers, *WORKERS)]
+        return [self._status_of(part, states.get(part, _ABSENT)) for part in self.parts]
 
     def worker_pids(self) -> dict[str, int]:
         """The pids of the workers that run, by name."""
@@ -213,7 +218,12 @@ class Stack:
         return {name: states[name].pid for name in WORKERS if name in states and states[name].pid}
 
     def log_path(self, part: str) -> Path:
-        """Where a part's log is, whether or not there is one yet."""
+        """Where a part's log is, whether or not there is one yet.
+
+        Raises:
+            StackError: there is no such part.
+        """
+        self._check_part(part)
         return self._at.log / f"{part}.log"
 
     def log_tail(self, part: str, lines: int = 20) -> str:
@@ -251,9 +261,8 @@ class Stack:
         )
 
     def _check_part(self, part: str) -> None:
-        known = (*self._servers, *WORKERS)
-        if part not in known:
-            raise StackError(f"There is no part {part}; the parts are {', '.join(known)}.")
+        if part not in self.parts:
+            raise StackError(f"There is no part {part}; the parts are {', '.join(self.parts)}.")
 
     def _require_supervisor(self) -> None:
         if not self._supervisor.running():

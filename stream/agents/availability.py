@@ -37,7 +37,9 @@ class AvailabilityAgent:
     async def _write(
         self, changes: Changes, policies: PolicySet, batch: Batch
     ) -> list[SkuProjection]:
-        async for attempt in retry_context(on=Outage, attempts=None, timeout=None, wait_max=2.0):
+        async for attempt in retry_context(
+            on=Outage, attempts=None, timeout=None, wait_initial=0.05, wait_jitter=0.1, wait_max=2.0
+        ):
             with attempt:
                 return await self._projector.write(changes, policies, batch.positions)
         raise AssertionError("unreachable: retried without end")

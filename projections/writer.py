@@ -1,0 +1,175 @@
+"""Writes stock changes into Redis, guarded so that replays and concurrent writers do no harm.
+
+A write has two steps, since the formula lives in Python alone (`inventory.availability`):
+
+1. `apply.lua` writes the rows that are newer and returns the SKUs' whole state;
+2. `project.lua` writes what the channels are told, if the state is still the one it was computed
+   from. Whoever is refused starts again at step 1 with that SKU, where its rows are no-ops.
+
+A crash between the two leaves a state that is ahead of its projection; the replay of the same
+changes, which must come because their offset was not committed, finds and projects it.
+"""
+
+from collections.abc import Iterator, Sequence
+from hashlib import sha1
+from importlib.resources import files
+from itertools import chain
+from typing import Any, TypeAlias, TypeVar
+
+import orjson
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from inventory.errors import Outage
+from inventory.names import availability_key, stock_key
+from inventory.projection import PolicySet, SkuProjection, SkuState, project
+from projections.codec import availability_fields, decode_state, encode_level, encode_projection
+from projections.outage import redis_outages
+from projections.ports import Changes, Checkpoint
+
+#: topic/partition → next Kafka offset; what a failover of Redis lost shows here.
+CHECKPOINT_KEY = "stockwire:checkpoint"
+
+_Argument: TypeAlias = str | bytes | int
+_Command: TypeAlias = Sequence[_Argument]
+_Item = TypeVar("_Item")
+
+
+class _Script:
+    """A Lua script beside this module, called by its digest."""
+
+    def __init__(self, name: str) -> None:
+        self.source = files("projections").joinpath("scripts", name).read_bytes()
+        self.digest = sha1(self.source, usedforsecurity=False).hexdigest()
+
+    def call(self, keys: Sequence[bytes], *arguments: _Argument) -> _Command:
+        return ("EVALSHA", self.digest, len(keys), *keys, *arguments)
+
+
+_APPLY = _Script("apply.lua")
+_PROJECT = _Script("project.lua")
+_CHECKPOINT = _Script("checkpoint.lua")
+
+
+class ProjectionWriter:
+    """The `projections.ports.Projector` that keeps its state in Redis.
+
+    Args:
+        redis: a client with `decode_responses=False`.
+        skus_per_call: the most SKUs in one script call; Redis serves nobody else meanwhile.
+        attempts: how often a SKU is projected that other writers keep changing.
+    """
+
+    def __init__(self, redis: Redis, *, skus_per_call: int = 100, attempts: int = 20) -> None:
+        self._redis = redis
+        self._skus_per_call = skus_per_call
+        self._attempts = attempts
+
+    async def write(
+        self, changes: Changes, policies: PolicySet, checkpoint: Checkpoint
+    ) -> list[SkuProjection]:
+        """See `projections.ports.Projector.write`. Two round trips, or one for a pure replay.
+
+        Raises:
+            Outage: Redis takes no work, or other writers were faster `attempts` times.
+        """
+        with redis_outages():
+            projections: dict[str, SkuProjection] = {}
+            pending: Changes = changes
+            checkpoints = _checkpoint_commands(checkpoint)
+            for _ in range(self._attempts):
+                stale: list[SkuProjection] = []
+                for state in await self._apply(pending):
+                    projection = project(state, policies)
+                    projections[state.sku] = projection
+                    if projection.revision != state.revision:
+                        stale.append(projection)
+                refused = await self._project(stale, checkpoints)
+                if not refused:
+                    return [projections[sku] for sku in changes]
+                pending = {sku: changes[sku] for sku in refused}
+                checkpoints = []
+        raise Outage(
+            f"Other writers changed {len(pending)} SKUs, such as {next(iter(pending))!r}, "
+            f"{self._attempts} times while they were projected; the batch is tried again."
+        )
+
+    async def _apply(self, changes: Changes) -> Iterator[SkuState]:
+        """Step 1: write what is newer; the state of each SKU afterwards."""
+        commands = []
+        for chunk in self._chunks(list(changes.items())):
+            keys = [stock_key(sku).encode() for sku, _ in chunk]
+            rows = [
+                [part for code, level in levels.items() for part in (code, encode_level(level))]
+                for _, levels in chunk
+            ]
+            commands.append(_APPLY.call(keys, orjson.dumps(rows)))
+        replies = await self._send(commands)
+        return map(decode_state, changes, chain.from_iterable(replies))
+
+    async def _project(
+        self, projections: Sequence[SkuProjection], checkpoints: Sequence[_Command]
+    ) -> list[str]:
+        """Step 2: write projections, and the checkpoint behind them; the refused SKUs."""
+        commands = []
+        chunks = list(self._chunks(projections))
+        for chunk in chunks:
+            keys: list[bytes] = []
+            arguments = []
+            for projection in chunk:
+                sku, revision = projection.sku, projection.revision
+                keys += (stock_key(sku).encode(), availability_key(sku).encode())
+                arguments.append(
+                    (
+                        str(revision - 1),
+                        str(revision),
+                        encode_projection(projection),
+                        availability_fields(projection),
+                    )
+                )
+            commands.append(_PROJECT.call(keys, orjson.dumps(arguments)))
+        replies = await self._send([*commands, *checkpoints])
+        return [
+            chunk[position].sku
+            for chunk, refused in zip(chunks, replies, strict=False)
+            for position in refused
+        ]
+
+    async def _send(self, commands: Sequence[_Command]) -> list[Any]:
+        """Commands in one round trip; their replies. Every script may be called twice."""
+        if not commands:
+            return []
+        replies = await self._execute(commands)
+        if any(isinstance(reply, NoScriptError) for reply in replies):
+            # Redis keeps scripts in memory only: a restart or SCRIPT FLUSH loses them.
+            load = [("SCRIPT LOAD", script.source) for script in (_APPLY, _PROJECT, _CHECKPOINT)]
+            replies = await self._execute([*load, *commands])
+            del replies[: len(load)]
+        for reply in replies:
+            if isinstance(reply, RedisError):
+                raise reply
+        return replies
+
+    async def _execute(self, commands: Sequence[_Command]) -> list[Any]:
+        if len(commands) == 1:
+            # A pipeline of one costs half as much again.
+            try:
+                reply = await self._redis.execute_command(*commands[0])  # type: ignore[no-untyped-call]
+            except ResponseError as exc:
+                return [exc]
+            return [reply]
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)
+            return await pipeline.execute(raise_on_error=False)
+
+    def _chunks(self, items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
+        for start in range(0, len(items), self._skus_per_call):
+            yield items[start : start + self._skus_per_call]
+
+
+def _checkpoint_commands(checkpoint: Checkpoint) -> list[_Command]:
+    arguments: list[_Argument] = []
+    for (topic, partition), offset in checkpoint.items():
+        arguments += (f"{topic}/{partition}", offset)
+    return [_CHECKPOINT.call((CHECKPOINT_KEY.encode(),), *arguments)] if arguments else []

@@ -1,0 +1,235 @@
+"""The projector in Redis: the contract, and what only a real server shows."""
+
+import asyncio
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.asyncio import Redis as AsyncRedis
+from redis.exceptions import ResponseError
+
+from inventory.errors import Outage
+from inventory.names import availability_key, stock_key
+from projections.codec import encode_level
+from projections.writer import ProjectionWriter
+from tests.histories import deliveries, histories, outcome
+from tests.integration.redis_driver import RedisDriver, redis_url
+from tests.projector_contract import (
+    AWKWARD_SKUS,
+    NOW,
+    POLICIES,
+    ProjectorContract,
+    expected_numbers,
+    fresh_sku,
+    gone,
+    level,
+    numbers,
+    on_fresh_skus,
+)
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def url(stack, settings):
+    return redis_url(settings)
+
+
+@pytest.fixture
+def driver(url):
+    with asyncio.Runner() as runner:
+        driver = RedisDriver(runner, url)
+        yield driver
+        driver.close()
+
+
+class TestRedisProjector(ProjectorContract):
+    pass
+
+
+class TestOneSkuPerCall(ProjectorContract):
+    """As Redis Cluster needs it: all keys of a call share a slot."""
+
+    @pytest.fixture
+    def driver(self, url):
+        with asyncio.Runner() as runner:
+            driver = RedisDriver(runner, url, skus_per_call=1)
+            yield driver
+            driver.close()
+
+
+class SteppedWriter(ProjectionWriter):
+    """Takes its next round trip only when told to."""
+
+    def __init__(self, redis: AsyncRedis, **options) -> None:
+        super().__init__(redis, **options)
+        self.permits = asyncio.Semaphore(0)
+        self.steps = 0
+
+    async def _send(self, commands):
+        await self.permits.acquire()
+        try:
+            return await super()._send(commands)
+        finally:
+            self.steps += 1
+
+    async def step(self, task: asyncio.Task[None]) -> None:
+        """Let the task that uses this writer take one round trip."""
+        before = self.steps
+        self.permits.release()
+        while self.steps == before and not task.done():
+            await asyncio.sleep(0)
+
+
+class TestTwoWriters:
+    """A worker that lost its partition may go on for a while beside the new owner."""
+
+    @on_fresh_skus
+    @given(data=st.data())
+    def test_any_interleaving_ends_like_one_writer(self, driver, data):
+        history = data.draw(histories())
+        batches = [data.draw(deliveries(history)) for _ in range(2)]
+        turns = data.draw(st.lists(st.integers(0, 1), max_size=60))
+        sku = fresh_sku()
+        told = driver.runner.run(self.race(driver, sku, batches, turns))
+
+        assert driver.state(sku).levels == outcome(history)
+        published = driver.state(sku).published
+        listed = {name: value for name, value in numbers(published).items() if value}
+        assert listed == expected_numbers(outcome(history), POLICIES)
+        assert max(told, key=lambda projection: projection.version) == published
+        by_version = sorted(told, key=lambda projection: projection.version)
+        for before, after in itertools.pairwise(by_version):
+            assert (before == after) == (before.version == after.version), "one truth per version"
+            assert before.revision <= after.revision
+
+    @staticmethod
+    async def race(driver, sku, batches, turns):
+        told = []
+
+        async def deliver(writer, batches):
+            for batch in batches:
+                told.extend(await writer.write({sku: batch}, POLICIES, {}))
+
+        writers = [SteppedWriter(driver.client) for _ in range(2)]
+        tasks = [
+            asyncio.create_task(deliver(writer, own))
+            for writer, own in zip(writers, batches, strict=True)
+        ]
+        for turn in itertools.chain(turns, itertools.cycle((0, 1))):
+            if all(task.done() for task in tasks):
+                break
+            if not tasks[turn].done():
+                await writers[turn].step(tasks[turn])
+        await asyncio.gather(*tasks)
+        return told
+
+    def test_who_computed_from_an_old_state_is_refused(self, driver):
+        async def overtaken():
+            slow = SteppedWriter(driver.client, attempts=1)
+            task = asyncio.create_task(slow.write({sku: {"ams": level(2, 10)}}, POLICIES, {}))
+            await slow.step(task)
+            await driver.writer.write({sku: {"ams": level(4, 3)}}, POLICIES, {})
+            await slow.step(task)
+            await task
+
+        sku = fresh_sku()
+        with pytest.raises(Outage, match=r"Other writers changed 1 SKUs"):
+            driver.runner.run(overtaken())
+        assert driver.write_one(sku, ams=level(2, 10)).channels["web"].available == 3
+
+
+def test_the_readers_hash_is_the_contract(driver):
+    driver.write_one("{a}", ams=level(2, 10), nyc=level(4, 8))
+    assert driver.redis.hgetall("availability:{%7Ba%7D}") == {
+        b"web": b"18",
+        b"web:status": b"in_stock",
+        b"web:version": b"%d" % NOW,
+        b"app": b"4",
+        b"app:status": b"in_stock",
+        b"app:version": b"%d" % NOW,
+        b"as_of": b"%d" % (NOW // 1000),
+    }
+
+
+def test_a_channel_that_lost_the_sku_leaves_the_readers_hash(driver):
+    sku = fresh_sku()
+    driver.write_one(sku, ams=level(2), nyc=level(4))
+    driver.write_one(sku, ams=gone(3))
+    assert set(driver.redis.hgetall(availability_key(sku))) == {
+        b"web",
+        b"web:status",
+        b"web:version",
+        b"as_of",
+    }
+    driver.write_one(sku, nyc=gone(5))
+    assert not driver.redis.exists(availability_key(sku))
+    assert driver.redis.exists(stock_key(sku)), "the guard stays"
+
+
+def test_every_awkward_sku_has_its_own_two_keys(driver):
+    driver.write({sku: {"ams": level(2)} for sku in AWKWARD_SKUS})
+    assert len(driver.redis.keys("availability:*")) == len(AWKWARD_SKUS)
+    assert len(driver.redis.keys("stock:*")) == len(AWKWARD_SKUS)
+
+
+def test_forgotten_scripts_are_loaded_again(driver):
+    sku = fresh_sku()
+    driver.write_one(sku, ams=level(2))
+    driver.redis.script_flush()
+    assert driver.write_one(sku, ams=level(4, 1)).channels["web"].available == 1
+
+    async def flushed_between_the_steps():
+        writer = SteppedWriter(driver.client)
+        task = asyncio.create_task(
+            writer.write({sku: {"ams": level(6, 2)}}, POLICIES, {("stock", 0): 7})
+        )
+        await writer.step(task)
+        driver.redis.script_flush()
+        await writer.step(task)
+        return await task
+
+    (projection,) = driver.runner.run(flushed_between_the_steps())
+    assert projection.channels["web"].available == 2
+    assert driver.state(sku).published == projection
+    assert driver.checkpoint() == {("stock", 0): 7}
+
+
+def test_lost_data_is_written_again_even_between_the_steps(driver):
+    sku = fresh_sku()
+    driver.write_one(sku, ams=level(2))
+
+    async def lost_between_the_steps():
+        writer = SteppedWriter(driver.client)
+        task = asyncio.create_task(writer.write({sku: {"ams": level(4, 3)}}, POLICIES, {}))
+        await writer.step(task)
+        driver.redis.flushdb()
+        while not task.done():
+            await writer.step(task)
+        return await task
+
+    (projection,) = driver.runner.run(lost_between_the_steps())
+    assert projection.channels["web"].available == 3
+    assert driver.state(sku).levels == {"ams": level(4, 3)}
+
+
+@pytest.mark.parametrize("bad", ["nonsense", "", "-2 1", "2"])
+def test_a_malformed_row_stops_the_call_before_its_first_write(driver, bad, monkeypatch):
+    monkeypatch.setattr(
+        "projections.writer.encode_level",
+        lambda row: bad if row.version == 99 else encode_level(row),
+    )
+    skus = [fresh_sku(), fresh_sku()]
+    with pytest.raises(ResponseError, match="malformed row for key 2"):
+        driver.write({skus[0]: {"ams": level(2)}, skus[1]: {"ams": level(99)}})
+    assert not driver.redis.exists(*map(stock_key, skus))
+
+
+def test_a_redis_that_is_away_is_an_outage():
+    async def write():
+        async with AsyncRedis.from_url("redis://127.0.0.1:1/0") as client:
+            await ProjectionWriter(client).write({"SKU-1": {"ams": level(2)}}, POLICIES, {})
+
+    with pytest.raises(Outage, match="Redis takes no work"):
+        asyncio.run(write())

@@ -1,0 +1,269 @@
+"""What every `Projector` does, the one in Redis and the one in memory alike."""
+
+import dataclasses
+import itertools
+from abc import ABC, abstractmethod
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from inventory.availability import ChannelKind, ChannelPolicy, Status, availability
+from inventory.projection import ChannelState, PolicySet, SkuProjection, SkuState
+from inventory.stock import StockLevel
+from projections.ports import Changes, Checkpoint
+from tests.histories import deliveries, histories, outcome
+
+WEB = ChannelPolicy("web", ChannelKind.AVAILABILITY, "stock.web.v1")
+APP = ChannelPolicy(
+    "app",
+    ChannelKind.AVAILABILITY,
+    "stock.app.v1",
+    warehouses=frozenset({"ams", "lon"}),
+    buffer=2,
+    share=5_000,
+    low_stock_threshold=3,
+)
+WMS = ChannelPolicy("wms", ChannelKind.LEVEL, "stock.wms.v1")
+POLICIES = PolicySet.of([WEB, APP, WMS])
+NOW = 1_795_235_627_000_000
+
+AWKWARD_SKUS = (
+    "SKU 1",
+    "a:b::c",
+    "{a}",
+    "}{",
+    "{}",
+    "%7B{%25",
+    '"quoted"',
+    "it's",
+    "back\\slash",
+    "naïve ☃ 漢字 🎈",
+    "tab\tnewline\nnul\0",
+    "x" * 200,
+    "🎈" * 200,
+)
+
+_counter = itertools.count()
+
+
+def fresh_sku() -> str:
+    """A SKU that no other test and no other example uses."""
+    return f"SKU-{next(_counter)}"
+
+
+def level(version: int, on_hand: int = 10, committed_us: int = NOW, **fields) -> StockLevel:
+    values = {"reserved": 0, "safety_stock": 0, "incoming": 0, "incoming_at": None, **fields}
+    return StockLevel(on_hand=on_hand, version=version, committed_us=committed_us, **values)
+
+
+def gone(version: int, committed_us: int = NOW) -> StockLevel:
+    return StockLevel(0, 0, 0, 0, None, version, committed_us, deleted=True)
+
+
+class Driver(ABC):
+    """Drives a projector from a test, and looks at what it keeps."""
+
+    @abstractmethod
+    def write(
+        self, changes: Changes, policies: PolicySet = POLICIES, checkpoint: Checkpoint | None = None
+    ) -> list[SkuProjection]: ...
+
+    @abstractmethod
+    def crash_after_apply(self, changes: Changes) -> None:
+        """A write that ends between its two steps."""
+
+    @abstractmethod
+    def state(self, sku: str) -> SkuState: ...
+
+    @abstractmethod
+    def checkpoint(self) -> dict[tuple[str, int], int]: ...
+
+    def write_one(self, sku: str, policies: PolicySet = POLICIES, **levels) -> SkuProjection:
+        (projection,) = self.write({sku: levels}, policies)
+        return projection
+
+
+def numbers(projection: SkuProjection | None):
+    """What a projection says, without its history."""
+    assert projection is not None
+    return {
+        channel: state and (state.available, state.status, state.restock_at)
+        for channel, state in projection.channels.items()
+    }
+
+
+def expected_numbers(levels, policies: PolicySet, was_listed=()):
+    told = {}
+    for policy in policies.policies:
+        now = availability(levels, policy)
+        if now is not None:
+            told[policy.name] = (now.available, now.status, now.restock_at)
+        elif policy.name in was_listed:
+            told[policy.name] = None
+    return told
+
+
+on_fresh_skus = settings(
+    deadline=None,
+    suppress_health_check=[
+        HealthCheck.function_scoped_fixture,
+        HealthCheck.differing_executors,
+        HealthCheck.too_slow,
+    ],
+)
+
+
+class ProjectorContract:
+    """Subclass it with a `driver` fixture."""
+
+    @on_fresh_skus
+    @given(data=st.data())
+    def test_any_delivery_ends_like_delivery_in_order(self, driver: Driver, data):
+        history = data.draw(histories())
+        batches = data.draw(deliveries(history))
+        ordered, shuffled = fresh_sku(), fresh_sku()
+        for warehouse, changed in history:
+            driver.write_one(ordered, **{warehouse: changed})
+        told = [driver.write_one(shuffled, **batch) for batch in batches]
+
+        assert driver.state(ordered).levels == outcome(history)
+        assert driver.state(shuffled).levels == outcome(history)
+        for sku in (ordered, shuffled):
+            listed = {n: v for n, v in numbers(driver.state(sku).published).items() if v}
+            assert listed == expected_numbers(outcome(history), POLICIES)
+        for before, after in itertools.pairwise(told):
+            if after.revision == before.revision:
+                assert after == before
+            else:
+                assert after.version > before.version
+
+    def test_a_first_change_lists_the_sku(self, driver: Driver):
+        sku = fresh_sku()
+        restock = NOW // 1000 + 5
+        projection = driver.write_one(
+            sku, nyc=level(2, 7, reserved=1), ams=level(4, 12, incoming=3, incoming_at=restock)
+        )
+        assert projection.sku == sku
+        assert projection.channels == {
+            "web": ChannelState(18, Status.IN_STOCK, None, NOW, NOW, restock),
+            "app": ChannelState(5, Status.IN_STOCK, None, NOW, NOW, restock),
+        }
+
+    def test_the_clock_is_the_commit_time_or_the_previous_plus_one(self, driver: Driver):
+        sku = fresh_sku()
+        versions = [
+            driver.write_one(sku, ams=level(2, committed_us=NOW)).version,
+            driver.write_one(sku, ams=level(4, committed_us=NOW)).version,
+            driver.write_one(sku, ams=level(6, committed_us=NOW - 50)).version,
+            driver.write_one(sku, ams=level(8, committed_us=NOW + 500)).version,
+        ]
+        assert versions == [NOW, NOW + 1, NOW + 2, NOW + 500]
+
+    def test_it_tells_what_was_available_before(self, driver: Driver):
+        sku = fresh_sku()
+        driver.write_one(sku, ams=level(2, 10))
+        projection = driver.write_one(sku, ams=level(4, 9))
+        assert projection.channels["web"] == ChannelState(
+            9, Status.IN_STOCK, 10, NOW + 1, NOW, None
+        )
+
+    def test_a_replay_tells_the_same_again(self, driver: Driver):
+        sku = fresh_sku()
+        driver.write_one(sku, ams=level(2, 10))
+        told = driver.write_one(sku, ams=level(4, 9))
+        kept = driver.state(sku)
+        assert driver.write_one(sku, ams=level(4, 9)) == told
+        assert driver.write_one(sku, ams=level(2, 10)) == told
+        assert driver.state(sku) == kept
+
+    def test_a_crash_between_the_steps_is_completed_by_the_replay(self, driver: Driver):
+        sku = fresh_sku()
+        driver.write_one(sku, ams=level(2, 10))
+        driver.crash_after_apply({sku: {"ams": level(4, 9)}})
+        projection = driver.write_one(sku, ams=level(4, 9))
+        state = projection.channels["web"]
+        assert state is not None
+        assert (state.available, state.previous_available) == (9, 10)
+        assert driver.state(sku).published == projection
+
+    def test_a_crash_of_the_very_first_write_is_completed_by_the_replay(self, driver: Driver):
+        sku = fresh_sku()
+        driver.crash_after_apply({sku: {"ams": level(2, 10)}})
+        assert numbers(driver.write_one(sku, ams=level(2, 10))) == expected_numbers(
+            {"ams": level(2, 10)}, POLICIES
+        )
+
+    def test_a_delete_is_a_tombstone_and_stays_a_guard(self, driver: Driver):
+        sku = fresh_sku()
+        driver.write_one(sku, ams=level(2))
+        deleted = driver.write_one(sku, ams=gone(3))
+        assert deleted.channels == {"web": None, "app": None}
+        assert deleted.version == NOW + 1
+        assert driver.write_one(sku, ams=level(2)) == deleted, "a stale row does not come back"
+
+        again = driver.write_one(sku, ams=level(4, 6))
+        assert again.version == NOW + 2
+        assert again.channels["web"] == ChannelState(6, Status.IN_STOCK, None, NOW + 2, NOW, None)
+
+    def test_tombstones_are_repeated_for_who_missed_them(self, driver: Driver):
+        sku = fresh_sku()
+        driver.write_one(sku, ams=level(2))
+        driver.write_one(sku, ams=gone(3))
+        projection = driver.write_one(sku, nyc=level(4, 8))
+        web = projection.channels["web"]
+        assert web is not None
+        assert web.available == 8
+        assert projection.channels["app"] is None
+
+    def test_a_channel_that_never_listed_the_sku_hears_nothing(self, driver: Driver):
+        sku = fresh_sku()
+        assert set(driver.write_one(sku, nyc=level(2)).channels) == {"web"}
+        assert driver.write_one(fresh_sku(), ams=gone(3)).channels == {}
+
+    def test_other_policies_are_projected_anew(self, driver: Driver):
+        sku = fresh_sku()
+        first = driver.write_one(sku, ams=level(2, 10))
+        other = PolicySet.of([dataclasses.replace(WEB, buffer=4)])
+        projection = driver.write_one(sku, other)
+        assert projection.version == first.version + 1
+        assert projection.channels == {
+            "web": ChannelState(6, Status.IN_STOCK, 10, first.version + 1, NOW, None)
+        }
+        assert driver.write_one(sku, other) == projection
+        assert driver.write_one(sku, POLICIES).version == first.version + 2
+
+    def test_an_unknown_sku_without_levels_leaves_nothing(self, driver: Driver):
+        sku = fresh_sku()
+        assert driver.write_one(sku).channels == {}
+        assert driver.state(sku) == SkuState(sku, 0, {}, None)
+
+    def test_many_skus_come_back_in_order(self, driver: Driver):
+        skus = [fresh_sku() for _ in range(1201)]
+        driver.write({sku: {"ams": level(2)} for sku in skus[::2]})
+        projections = driver.write({sku: {"ams": level(4, i)} for i, sku in enumerate(skus)})
+        assert [projection.sku for projection in projections] == skus
+        assert [p.channels["web"].available for p in projections if p.channels["web"]] == [
+            *range(1201)
+        ]
+
+    def test_awkward_skus_are_kept_apart(self, driver: Driver):
+        changes = {sku: {"wh % {1}": level(2, i)} for i, sku in enumerate(AWKWARD_SKUS)}
+        projections = driver.write(changes)
+        assert [projection.sku for projection in projections] == list(AWKWARD_SKUS)
+        for i, sku in enumerate(AWKWARD_SKUS):
+            assert driver.state(sku).levels == {"wh % {1}": level(2, i)}
+            assert numbers(driver.state(sku).published) == expected_numbers(changes[sku], POLICIES)
+
+    def test_versions_that_no_float_tells_apart(self, driver: Driver):
+        sku = fresh_sku()
+        driver.write_one(sku, ams=level(2**62))
+        driver.write_one(sku, ams=gone(2**62 + 1))
+        assert driver.write_one(sku, ams=level(2**62)).channels == {"web": None, "app": None}
+        driver.write_one(sku, ams=level(999, 1))
+        assert driver.state(sku).levels["ams"] == gone(2**62 + 1)
+
+    def test_checkpoints_only_rise(self, driver: Driver):
+        driver.write({}, checkpoint={("stock", 0): 5, ("stock", 1): 10})
+        driver.write({}, checkpoint={("stock", 0): 4, ("stock", 1): 100, ("other", 0): 1})
+        driver.write({fresh_sku(): {"ams": level(2)}}, checkpoint={("stock", 1): 99})
+        assert driver.checkpoint() == {("stock", 0): 5, ("stock", 1): 100, ("other", 0): 1}

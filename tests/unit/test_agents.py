@@ -1,0 +1,180 @@
+"""The agents with ports in memory: what is published, in which order, and what is set aside."""
+
+import asyncio
+import itertools
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inventory.availability import ChannelKind, ChannelPolicy
+from inventory.errors import Outage
+from inventory.topics import DEAD_LETTER
+from stream.agents.availability import AvailabilityAgent
+from stream.agents.ledger import LedgerAgent
+from stream.changes import conflate, decode
+from stream.inbox import Batch
+from stream.policy import PolicyTable
+from tests.fakes import FakeProjector, FakePublisher
+from tests.recorded import altered, recorded
+
+OFFSETS = itertools.count()
+
+
+def policies(*channels):
+    table = PolicyTable()
+    for channel in channels or (
+        ChannelPolicy("web", ChannelKind.AVAILABILITY, "stock.web.v1"),
+        ChannelPolicy("app", ChannelKind.AVAILABILITY, "stock.app.v1", buffer=1),
+        ChannelPolicy("wms", ChannelKind.LEVEL, "stock.wms.v1"),
+        ChannelPolicy("erp", ChannelKind.MOVEMENT, "stock.erp.v1"),
+    ):
+        table.put(channel)
+    return table
+
+
+def update(sku="SKU-1", warehouse="WH-1", on_hand=10, version=10):
+    record = altered(
+        "stock_update",
+        after__sku=sku,
+        after__warehouse=warehouse,
+        after__on_hand=on_hand,
+        after__reserved=0,
+        after__safety_stock=0,
+        after__version=version,
+    )
+    return record._replace(offset=next(OFFSETS))
+
+
+def told(publisher, topic):
+    return [
+        json.loads(message.value) if message.value else None
+        for message in publisher.published
+        if message.topic == topic
+    ]
+
+
+def deliver(agent, *records):
+    async def scenario():
+        await (await agent(Batch(list(records))))
+
+    asyncio.run(scenario())
+
+
+@pytest.fixture
+def publisher():
+    return FakePublisher()
+
+
+def test_availability_is_told_to_availability_channels_only(publisher):
+    deliver(AvailabilityAgent(policies(), FakeProjector(), publisher), update(on_hand=10))
+    assert [m["available"] for m in told(publisher, "stock.web.v1")] == [10]
+    assert [m["available"] for m in told(publisher, "stock.app.v1")] == [9]
+    assert {m.topic for m in publisher.published} == {"stock.web.v1", "stock.app.v1"}
+
+
+def test_a_batch_is_conflated_to_the_last_version_of_each_row(publisher):
+    deliver(
+        AvailabilityAgent(policies(), FakeProjector(), publisher),
+        update(on_hand=10, version=10),
+        update(on_hand=8, version=14),
+        update(on_hand=9, version=12),
+        update(warehouse="WH-2", on_hand=5, version=16),
+    )
+    assert [m["available"] for m in told(publisher, "stock.web.v1")] == [13]
+
+
+def test_movements_are_never_conflated(publisher):
+    deliver(
+        LedgerAgent(policies(), publisher),
+        *(update(on_hand=n, version=2 * n) for n in range(20, 25)),
+    )
+    assert [m["on_hand"] for m in told(publisher, "stock.erp.v1")] == [20, 21, 22, 23, 24]
+    assert [m["on_hand"] for m in told(publisher, "stock.wms.v1")] == [20, 21, 22, 23, 24]
+
+
+def test_a_ledger_channel_hears_of_its_warehouses_only(publisher):
+    only = ChannelPolicy("wms", ChannelKind.LEVEL, "stock.wms.v1", frozenset({"WH-2"}))
+    deliver(
+        LedgerAgent(policies(only), publisher), update(warehouse="WH-1"), update(warehouse="WH-2")
+    )
+    assert [m["warehouse"] for m in told(publisher, "stock.wms.v1")] == ["WH-2"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda publisher: AvailabilityAgent(policies(), FakeProjector(), publisher),
+        lambda publisher: LedgerAgent(policies(), publisher),
+    ],
+)
+def test_what_cannot_be_read_is_set_aside_and_the_rest_goes_on(publisher, make):
+    broken = recorded("stock_update")._replace(value=b"{", partition=3, offset=41)
+    agent = make(publisher)
+    deliver(agent, update("A"), broken, update("B"))
+    (dead,) = (m for m in publisher.published if m.topic == DEAD_LETTER)
+    assert (dead.key, dead.value) == (broken.key, b"{")
+    headers = dict(dead.headers)
+    assert headers["__connect.errors.topic"] == b"stockwire.inventory.stock"
+    assert headers["__connect.errors.partition"] == b"3"
+    assert headers["__connect.errors.offset"] == b"41"
+    assert headers["__connect.errors.connector.name"] == agent.name.encode()
+    assert headers["__connect.errors.exception.class.name"] == b"inventory.errors.InvalidEvent"
+    assert b"JSON" in headers["__connect.errors.exception.message"]
+    assert {m.headers[5][1].split(b"|")[0] for m in publisher.published if m is not dead} == {
+        b"A",
+        b"B",
+    }
+
+
+def test_a_tombstone_says_nothing(publisher):
+    deliver(LedgerAgent(policies(), publisher), recorded("stock_tombstone"))
+    assert publisher.published == []
+
+
+def test_an_event_that_was_applied_is_published_again_as_it_was(publisher):
+    agent = AvailabilityAgent(policies(), FakeProjector(), publisher)
+    record = update()
+    deliver(agent, record)
+    deliver(agent, record)
+    first, second = told(publisher, "stock.web.v1")
+    assert first == second
+
+
+def test_an_outage_is_retried_until_it_is_over_and_is_no_dead_letter(publisher):
+    class Failing(FakeProjector):
+        failures = 3
+
+        async def write(self, *arguments):
+            if self.failures:
+                self.failures -= 1
+                raise Outage("Redis is away")
+            return await super().write(*arguments)
+
+    deliver(AvailabilityAgent(policies(), Failing(), publisher), update(on_hand=4))
+    assert [m["available"] for m in told(publisher, "stock.web.v1")] == [4]
+    assert not [m for m in publisher.published if m.topic == DEAD_LETTER]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["A", "B"]), st.sampled_from(["WH-1", "WH-2"]), st.integers(0, 50)
+        ),
+        max_size=30,
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_conflation_keeps_the_highest_version_of_every_row_in_any_order(rows, random):
+    records = [
+        update(sku, warehouse, on_hand=number, version=2 * number)
+        for sku, warehouse, number in rows
+    ]
+    random.shuffle(records)
+    latest = conflate(decode(records, "test").changes)
+    found = {(s, w): level.version for s, levels in latest.items() for w, level in levels.items()}
+    expected = {}
+    for sku, warehouse, number in rows:
+        expected[sku, warehouse] = max(expected.get((sku, warehouse), 0), 2 * number)
+    assert found == expected
