@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 from inventory.availability import ChannelKind, ChannelPolicy, share_units
 from inventory.errors import InvalidEvent, PolicyError
 from inventory.names import check_sku, check_warehouse
-from inventory.stock import Operation, StockChange, StockRow
+from inventory.stock import Operation, StockChange, StockRow, milliseconds
 
 _Quantity = Annotated[int, Field(ge=0, strict=True)]
 _Version = Annotated[int, Field(ge=0, lt=2**53, strict=True)]
@@ -142,12 +142,13 @@ def _validated(validate: Callable[[bytes], _T], value: bytes) -> _T:
 
 
 def _stock_row(record: _StockRecord) -> StockRow:
+    incoming_at = record["incoming_at"]
     return StockRow(
         record["on_hand"],
         record["reserved"],
         record["safety_stock"],
         record["incoming"],
-        _milliseconds(record["incoming_at"]),
+        None if incoming_at is None else milliseconds(incoming_at),
         record["version"],
         record["reason"],
         record["reference"],
@@ -166,7 +167,3 @@ def _channel_policy(record: _ChannelRecord) -> ChannelPolicy:
         share_units(record["share"]),
         record["low_stock_threshold"],
     )
-
-
-def _milliseconds(moment: datetime | None) -> int | None:
-    return None if moment is None else round(moment.timestamp() * 1000)

@@ -24,12 +24,17 @@ def check_warehouse(warehouse: str) -> str:
     """Return the warehouse code if it can be projected.
 
     Raises:
-        InvalidEvent: it is empty, too long, or starts with the colon that marks internal fields.
+        InvalidEvent: it is empty, too long, starts with the colon that marks internal fields, or
+            holds the bar that ends the SKU in `sku|warehouse`.
     """
-    if not 0 < len(warehouse) <= MAX_WAREHOUSE_CHARACTERS or warehouse[0] == ":":
+    if (
+        not 0 < len(warehouse) <= MAX_WAREHOUSE_CHARACTERS
+        or warehouse[0] == ":"
+        or "|" in warehouse
+    ):
         raise InvalidEvent(
             f"warehouse {warehouse[:80]!r} is not 1 to {MAX_WAREHOUSE_CHARACTERS} characters "
-            "or starts with a colon"
+            "without a leading colon and without a bar"
         )
     return warehouse
 

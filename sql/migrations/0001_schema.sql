@@ -6,7 +6,8 @@ COMMENT ON SCHEMA inventory IS
     'Stock, the channels that sell it, and the tables that change data capture needs';
 
 CREATE TABLE inventory.warehouse (
-    code text PRIMARY KEY,
+    -- The last bar in a key `sku|warehouse` ends the SKU; a leading colon marks internal fields.
+    code text PRIMARY KEY CHECK (code ~ '^[^:|][^|]{0,63}$'),
     name text NOT NULL
 );
 

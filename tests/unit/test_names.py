@@ -64,7 +64,7 @@ def test_a_warehouse_has_1_to_64_characters(warehouse):
     assert check_warehouse(warehouse) == warehouse
 
 
-@pytest.mark.parametrize("warehouse", ["", "x" * 65, ":revision"])
+@pytest.mark.parametrize("warehouse", ["", "x" * 65, ":revision", "a|b", "|"])
 def test_other_warehouses_are_refused(warehouse):
     with pytest.raises(InvalidEvent, match="warehouse"):
         check_warehouse(warehouse)

@@ -1,0 +1,1 @@
+"""Compares every row of Postgres with Redis and with the last messages of the channels."""

@@ -1,0 +1,101 @@
+"""Reads the Redis projection for an audit: whatever is there, expected or not."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from redis import Redis
+from redis.exceptions import ResponseError
+
+from audit.compare import ProjectionSnapshot, row_fields
+from audit.report import Fields, Key, unreadable
+from inventory.names import availability_key, stock_key, unescape_sku
+from projections.outage import redis_outages
+from projections.reader import AvailabilityReader, ChannelAvailability
+from projections.states import read_states
+
+_SKUS_PER_TRIP = 500
+_KEYS_PER_SCAN = 5_000
+
+#: What reading raises at a value that no writer of ours wrote.
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, ResponseError)
+
+_T = TypeVar("_T")
+
+
+def read_projection(redis: Redis, channels: Iterable[str]) -> ProjectionSnapshot:
+    """All of the working state, and what readers get of these availability channels.
+
+    What cannot be decoded is found as `{"unreadable": why}`; of the working state that is a whole
+    SKU, under the key without a warehouse.
+
+    Args:
+        redis: a client with `decode_responses=False`.
+        channels: names of the availability channels.
+
+    Raises:
+        Outage: Redis does not answer.
+    """
+    return ProjectionSnapshot(_rows(redis), _channels(redis, channels))
+
+
+def _rows(redis: Redis) -> dict[Key, Fields]:
+    rows: dict[Key, Fields] = {}
+    for sku, state in _each(_skus(redis, stock_key), lambda skus: list(read_states(redis, skus))):
+        if isinstance(state, Exception):
+            rows[Key(sku)] = unreadable(state)
+            continue
+        for warehouse, level in state.levels.items():
+            if not level.deleted:
+                rows[Key(sku, warehouse)] = row_fields(level)
+    return rows
+
+
+def _channels(redis: Redis, channels: Iterable[str]) -> dict[str, dict[Key, Fields]]:
+    reader = AvailabilityReader(redis)
+    skus = _skus(redis, availability_key)
+    told: dict[str, dict[Key, Fields]] = {}
+    for channel in channels:
+
+        def promised(some: Sequence[str], of: str = channel) -> list[ChannelAvailability | None]:
+            return list(reader.get_many(some, of).values())
+
+        told[channel] = {
+            Key(sku): _fields(state) for sku, state in _each(skus, promised) if state is not None
+        }
+    return told
+
+
+def _fields(state: ChannelAvailability | Exception) -> Fields:
+    if isinstance(state, Exception):
+        return unreadable(state)
+    return {"available": state.available, "status": state.status, "version": state.version}
+
+
+def _skus(redis: Redis, key_of: Callable[[str], str]) -> list[str]:
+    """The SKUs that have a key of this kind."""
+    prefix, suffix = key_of("\0").split("\0")
+    with redis_outages():
+        # A scan may return a key twice.
+        keys = {*redis.scan_iter(match=f"{prefix}*{suffix}", count=_KEYS_PER_SCAN)}
+    names = (key.decode(errors="replace") for key in keys)
+    return sorted(unescape_sku(name[len(prefix) : len(name) - len(suffix)]) for name in names)
+
+
+def _each(
+    skus: Sequence[str], read: Callable[[Sequence[str]], Sequence[_T]]
+) -> Iterator[tuple[str, _T | Exception]]:
+    """Read in bulk; where that fails, one by one, so that a bad value spoils only itself."""
+    for start in range(0, len(skus), _SKUS_PER_TRIP):
+        some = skus[start : start + _SKUS_PER_TRIP]
+        try:
+            found: Sequence[_T | Exception] = read(some)
+        except UNREADABLE:
+            found = [_one(sku, read) for sku in some]
+        yield from zip(some, found, strict=True)
+
+
+def _one(sku: str, read: Callable[[Sequence[str]], Sequence[_T]]) -> _T | Exception:
+    try:
+        return read([sku])[0]
+    except UNREADABLE as exc:
+        return exc
