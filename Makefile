@@ -16,7 +16,7 @@ setup: $(STAMP) ## Install everything into .venv and .jars; nothing outside this
 demo: $(STAMP) ## Start the stack, sell for 30 s, watch it arrive, compare every row
 	@$(BIN)/stockwire demo
 
-test: $(STAMP) ## Unit, integration and end-to-end tests, on a stack of their own
+test: setup ## Unit, integration and end-to-end tests, on a stack of their own
 	@$(BIN)/pytest
 
 ##@ The stack

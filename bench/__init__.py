@@ -1,0 +1,1 @@
+"""The workload, and what measures it from outside."""

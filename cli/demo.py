@@ -1,0 +1,183 @@
+"""`stockwire demo`: start everything, sell for a while, watch it arrive, compare every row."""
+
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from audit.auditor import Auditor
+from audit.report import AuditReport
+from bench.background import loading
+from bench.backlog import Backlog, Position
+from bench.catalogue import fill
+from bench.latencies import LatencySummary
+from bench.load import LoadReport, open_sale
+from bench.observers import REDIS, Report, observing
+from bench.workload import WorkloadPlan
+from cli.bringup import Progress, bring_up
+from cli.demo_view import Frame, latencies_line, line, table
+from inventory.names import availability_key
+from inventory.settings import Settings, load_settings
+from projections.reader import AvailabilityReader
+
+WAREHOUSES = 3
+
+#: Part of all lines that want one SKU.
+HOT_SHARE = 0.05
+
+#: Units of it in each warehouse, per change: towards the end it is sold out.
+HOT_UNITS = 0.028
+
+#: Above this p99, in ms, the demo has failed.
+P99_LIMIT = 1_000.0
+
+_PATIENCE = 60.0
+
+
+def demo(
+    seconds: Annotated[float, typer.Option(min=1, help="How long to sell.")] = 30,
+    rate: Annotated[float, typer.Option(min=1, help="Changed rows per second.")] = 1_000,
+    skus: Annotated[int, typer.Option(min=1, help="In three warehouses each.")] = 5_000,
+    seed: Annotated[int, typer.Option(help="The same seed sells the same.")] = 1,
+) -> None:
+    """Start everything, sell, watch it arrive in Redis and four channels, compare every row.
+
+    Exit code 1 on any drift, or when a 99th percentile is over a second. The stack stays up.
+    """
+    console = Console(highlight=False)
+    settings = load_settings()
+    plan = WorkloadPlan(seed, skus, WAREHOUSES, hot_share=HOT_SHARE, sell_out=True)
+    try:
+        environment = bring_up(settings, console).environment()
+        latencies = Demo(settings, environment, plan, console).run(rate, seconds)
+        report = _audit(settings, console)
+    except KeyboardInterrupt:
+        console.print("Interrupted; the stack is left as it is. `make down` stops it.")
+        raise typer.Exit(130) from None
+    failures = verdict(report, latencies)
+    console.print(latencies_line(latencies))
+    console.print(report.verdict, style="red" if report.drift else "green")
+    for example in report.examples():
+        console.print(f"  {example}")
+    for failure in failures:
+        console.print(f"FAILED: {failure}", style="red")
+    console.print("\nThe stack is up; `make down` stops it. Try next:")
+    for command in next_commands(settings, plan.hot_sku):
+        console.print(f"  {command}", soft_wrap=True)
+    if failures:
+        raise typer.Exit(1)
+
+
+def verdict(report: AuditReport, latencies: Mapping[str, LatencySummary]) -> list[str]:
+    """Why a demo has failed; empty when it has not."""
+    failures = [report.verdict] if report.drift else []
+    for place, latency in latencies.items():
+        if latency.p99 is None:
+            failures.append(f"nothing has arrived in {place}")
+        elif latency.p99 > P99_LIMIT:
+            failures.append(f"p99 of {place} is {latency.p99:,.0f} ms, over {P99_LIMIT:,.0f} ms")
+    return failures
+
+
+def next_commands(settings: Settings, sku: str) -> list[str]:
+    """Three commands as a person can paste them here."""
+    here, binaries = Path.cwd(), Path(sys.executable).parent
+    place = binaries.relative_to(here) if binaries.is_relative_to(here) else binaries
+    redis = settings.redis_url
+    database = (redis.path or "/0").removeprefix("/") or "0"
+    return [
+        shlex.join([str(place / command), *arguments])
+        for command, *arguments in (
+            ("stockwire", "get", sku),
+            ("stockwire", "tail", "web"),
+            (
+                "redis-cli",
+                *("-h", redis.host or "127.0.0.1", "-p", str(redis.port or 6379)),
+                *(() if database == "0" else ("-n", database)),
+                *("HGETALL", availability_key(sku)),
+            ),
+        )
+    ]
+
+
+class Demo:
+    """The load of a demo, and what is shown of it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        environment: Mapping[str, str],
+        plan: WorkloadPlan,
+        console: Console,
+    ) -> None:
+        """Sell by this plan; the observers get `environment`."""
+        self._settings = settings
+        self._environment = environment
+        self._plan = plan
+        self._console = console
+        self._backlog = Backlog(settings.kafka_bootstrap)
+        #: Seconds between two frames: a log is not to be flooded.
+        self._interval = 0.5 if console.is_terminal else 5.0
+
+    def run(self, rate: float, seconds: float) -> Mapping[str, LatencySummary]:
+        """Seed, sell, and return the latencies once everything has arrived.
+
+        Raises:
+            Outage: a server does not answer, or the changes do not arrive.
+        """
+        end = self._fill().end
+        conninfo, hot = self._settings.conninfo(), self._plan.hot_sku
+        with (
+            observing(self._environment, watch=hot) as observers,
+            AvailabilityReader.from_url(str(self._settings.redis_url)) as reader,
+            self._screen() as show,
+        ):
+            end += open_sale(conninfo, hot, round(rate * seconds * HOT_UNITS))
+
+            def frame(load: LoadReport, report: Report) -> Frame:
+                found = reader.get(hot, "web")
+                units = dict(report.watched) | ({} if found is None else {REDIS: found.available})
+                return Frame(seconds, load, report, hot, units, self._backlog.position().lags)
+
+            with loading(conninfo, self._plan, changes_per_second=rate, duration=seconds) as run:
+                while not run.wait(self._interval):
+                    show(frame(run.report, observers.report))
+                load = run.result()
+            self._backlog.until_drained(end + load.changes, _PATIENCE)
+            report = observers.finish()
+            show(frame(load, report))
+        return report.latencies
+
+    def _fill(self) -> Position:
+        with Progress(self._console) as say:
+            skus = self._plan.skus
+            say(f"seeding {skus:,} SKUs in {WAREHOUSES} warehouses")
+
+            def look(position: Position) -> None:
+                if self._console.is_terminal:
+                    say(f"waiting for {position.lag:,} seeded rows to arrive")
+
+            return fill(self._settings, self._backlog, skus, WAREHOUSES, _PATIENCE, look)
+
+    @contextmanager
+    def _screen(self) -> Iterator[Callable[[Frame], None]]:
+        if not self._console.is_terminal:
+            yield lambda frame: self._console.print(line(frame), soft_wrap=True)
+            return
+        with Live(console=self._console, auto_refresh=False) as live:
+            yield lambda frame: live.update(table(frame), refresh=True)
+
+
+def _audit(settings: Settings, console: Console) -> AuditReport:
+    with Progress(console) as say:
+        say("comparing every row of Postgres with Redis and the channels")
+        with Auditor.open(
+            settings.conninfo(), str(settings.redis_url), settings.kafka_bootstrap
+        ) as auditor:
+            return auditor.audit_until_settled(_PATIENCE)

@@ -1,0 +1,34 @@
+"""An availability worker that dies (kill -9) between the Redis write and the publish of one SKU.
+
+python -m tests.e2e.crashing_worker SKU
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Sequence
+
+from inventory.messages import OutgoingMessage
+from inventory.settings import load_settings
+from stream.publisher import KafkaPublisher
+from stream.worker import AGENTS, run_worker
+
+
+class CrashingPublisher(KafkaPublisher):
+    """Publishes everything but batches that hold the SKU: there the process ends."""
+
+    def __init__(self, bootstrap: str, client_id: str, sku: bytes) -> None:
+        super().__init__(bootstrap, client_id)
+        self._sku = sku
+
+    async def publish(self, messages: Sequence[OutgoingMessage]) -> Awaitable[None]:
+        if any(message.key == self._sku for message in messages):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return await super().publish(messages)
+
+
+if __name__ == "__main__":
+    settings = load_settings()
+    publisher = CrashingPublisher(settings.kafka_bootstrap, "crashing", sys.argv[1].encode())
+    asyncio.run(run_worker("availability", settings, AGENTS["availability"], publisher))
