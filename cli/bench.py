@@ -40,6 +40,9 @@ def bench(
         list[Scenario] | None, typer.Option(help="Measure only this; may be repeated.")
     ] = None,
     seconds: Annotated[float, typer.Option(min=5, help="How long the even load lasts.")] = 60,
+    warm_up: Annotated[
+        float, typer.Option(min=5, help="Seconds of it before that, shown by themselves.")
+    ] = 60,
     rate: Annotated[float, typer.Option(min=1, help="Changes per second of it.")] = 1_000,
     changes: Annotated[int, typer.Option(min=1_000, help="Size of the backlog.")] = 300_000,
 ) -> None:
@@ -59,9 +62,16 @@ def bench(
             fill(settings, run.backlog, SKUS, WAREHOUSES, PATIENCE)
             memory = _memory_of(stack)
             idle = memory()
+            if Scenario.STEADY in chosen:
+                # New JVMs compile for about a minute, on the cores that everything shares.
+                cold = steady(run, rate, warm_up)
+                figures += steady_figures(
+                    cold, f"first {warm_up:.0f} s after a start", targets=False
+                )
+                warm = steady(run, rate, seconds)
+                figures += steady_figures(warm, f"{seconds:.0f} s after that", targets=True)
+            # Only now: counting a JVM's pages holds it up, which an even load would show.
             with sampled(memory, _MEMORY_SECONDS) as peaks:
-                if Scenario.STEADY in chosen:
-                    figures += steady_figures(steady(run, rate, seconds))
                 if Scenario.BULK in chosen:
                     figures += bulk_figures(bulk(run))
                 if Scenario.DRAIN in chosen:

@@ -96,7 +96,7 @@ def prepare(settings: Settings, say: Callable[[str], None]) -> None:
 
 def _wait_for_workers(stack: Stack, settings: Settings) -> None:
     """Return once each worker process is a member of its group and all partitions are held."""
-    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 0})
     deadline = time.monotonic() + _WORKERS_DEADLINE
     missing: Mapping[str, str] = {}
     while time.monotonic() < deadline:

@@ -40,7 +40,8 @@ def ensure_topics(
         Outage: no broker answers in time.
     """
     deadline = time.monotonic() + timeout
-    admin = AdminClient({"bootstrap.servers": bootstrap})
+    # log_level 0: what librdkafka says of its own threads would stand between our lines.
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     wanted = {spec.name: spec.partitions or partitions for spec in specs}
     try:
         existing = admin.list_topics(timeout=timeout).topics

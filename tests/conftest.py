@@ -12,7 +12,7 @@ from rich.console import Console
 
 from cli.bringup import bring_up
 from compose.embedded.stack import Stack
-from inventory.settings import Settings
+from inventory.settings import PREFIX, Settings
 from sql.migrate import migrate
 
 # A machine may be shared and slow: time decides nothing, what is generated does.
@@ -43,11 +43,22 @@ BEFORE_CAPTURE = [
 ]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_environment() -> Iterator[None]:
+    """Tests do not depend on what a developer's shell exports."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(PREFIX)]:
+            patch.delenv(name)
+        yield
+
+
 @pytest.fixture(scope="session")
 def settings() -> Settings:
     """Settings of the test stack."""
-    os.environ.update(TEST_ENVIRONMENT)
-    return Settings()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in TEST_ENVIRONMENT.items():
+            patch.setenv(name, value)
+        return Settings()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""`python -m tests.stop`: stop the test stack, whatever is left of it."""
+"""`python -m tests.stop`: stop the test stack, whatever is left of it, and drop its data."""
 
 import os
 
@@ -8,4 +8,4 @@ from tests.conftest import TEST_ENVIRONMENT
 
 if __name__ == "__main__":
     os.environ.update(TEST_ENVIRONMENT)
-    Stack(Settings()).stop()
+    Stack(Settings()).reset()

@@ -130,7 +130,7 @@ class Postgres:
 
     @cached_property
     def _bin(self) -> Path:
-        install, libraries, wheel = _wheel()
+        install, libraries, wheel = wheel_files()
         if self._account and not account.can_run(install / "bin" / "initdb", self._account):
             install = account.stage_binaries(self._at, install, libraries, wheel)
             if not account.can_run(install / "bin" / "initdb", self._account):
@@ -231,7 +231,7 @@ def _exists(connection: psycopg.Connection, query: LiteralString, name: str) -> 
     return connection.execute(query, [name]).fetchone() is not None
 
 
-def _wheel() -> tuple[Path, Path, str]:
+def wheel_files() -> tuple[Path, Path, str]:
     """The wheel's install directory, its shared libraries, and its version.
 
     The package is located and not imported: it starts servers and registers exit handlers.

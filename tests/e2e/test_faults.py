@@ -1,5 +1,6 @@
 """What goes wrong on the way, and what must hold all the same."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from bench.load import seed_catalogue
 from bench.workload import WorkloadPlan
 from inventory.topics import DEAD_LETTER, STOCK, channel_topic
 from stream.worker import group_id
-from tests.conftest import ROOT
+from tests.conftest import ROOT, TEST_ENVIRONMENT
 from tests.polling import eventually
 from tests.recorded import altered
 
@@ -65,6 +66,16 @@ def threaded(call):
     return lambda: future.result(timeout=300)
 
 
+def python_module(*arguments):
+    """Run a module against the test stack, beside the supervised workers."""
+    return subprocess.Popen(
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **TEST_ENVIRONMENT},
+        stderr=subprocess.DEVNULL,
+    )
+
+
 def start_load(settings, seed):
     """Sell for 15 s; the result waits for the end and gives the report."""
     plan = WorkloadPlan(seed=seed, skus=300, warehouses=3)
@@ -87,7 +98,7 @@ def test_a_crash_between_redis_and_publish_is_made_good(
 ):
     web = tail(channel_topic("web"))
     workers.stop_part("availability")
-    crashing = subprocess.Popen([sys.executable, "-m", "tests.e2e.crashing_worker", sku], cwd=ROOT)
+    crashing = python_module("tests.e2e.crashing_worker", sku)
     try:
         database.execute(INSERT, [sku, "T-1", 5])
         assert crashing.wait(timeout=60) == -signal.SIGKILL
@@ -174,9 +185,7 @@ def test_a_second_worker_joins_and_leaves_while_changes_flow(workers, settings):
     load = threaded(
         lambda: run_load(settings.conninfo(), plan, changes_per_second=400, duration=15)
     )
-    second = subprocess.Popen(
-        [sys.executable, "-m", "stream", "availability"], cwd=ROOT, stderr=subprocess.DEVNULL
-    )
+    second = python_module("stream", "availability")
     try:
         eventually(lambda: len(members(settings, "availability")) == 2)
         second.send_signal(signal.SIGTERM)

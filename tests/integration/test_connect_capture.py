@@ -124,7 +124,7 @@ def event(db: psycopg.Connection, aggregate: str, aggregate_id: str, payload: st
     db.execute(
         "INSERT INTO inventory.outbox (aggregatetype, aggregateid, type, payload, traceparent) "
         "VALUES (%s, %s, 'Tested', convert_to(%s, 'UTF8'), '00-trace')",
-        [aggregate, aggregate_id, payload.encode()],
+        [aggregate, aggregate_id, payload],
     )
 
 

