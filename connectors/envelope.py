@@ -4,7 +4,7 @@ Typed dicts rather than models: validation costs 4.5 µs an event instead of 7.
 """
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Final, NamedTuple, NotRequired, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -15,12 +15,20 @@ from inventory.errors import InvalidEvent, PolicyError
 from inventory.names import check_sku, check_warehouse
 from inventory.stock import Operation, StockChange, StockRow, milliseconds
 
-_Quantity = Annotated[int, Field(ge=0, strict=True)]
+# Postgres's integer, and the years that a timestamp can be written in: what is accepted here can
+# be written to Redis and into every message.
+_Whole = Annotated[int, Field(ge=-(2**31), lt=2**31, strict=True)]
+_Quantity = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
+_Microseconds = Annotated[int, Field(ge=0, lt=253_402_300_800_000_000, strict=True)]
+_Moment = Annotated[
+    datetime,
+    Field(ge=datetime(1970, 1, 1, tzinfo=UTC), le=datetime.max.replace(tzinfo=UTC)),
+]
 _Version = Annotated[int, Field(ge=0, lt=2**53, strict=True)]
 
 
 class _Source(TypedDict):
-    ts_us: int
+    ts_us: _Microseconds
     lsn: NotRequired[int | None]
     snapshot: NotRequired[str | None]
 
@@ -30,9 +38,9 @@ class _StockRecord(TypedDict):
     warehouse: str
     on_hand: _Quantity
     reserved: _Quantity
-    safety_stock: int
-    incoming: int
-    incoming_at: datetime | None
+    safety_stock: _Whole
+    incoming: _Whole
+    incoming_at: _Moment | None
     version: _Version
     reason: str | None
     reference: str | None

@@ -79,7 +79,7 @@ class SkuProjection(NamedTuple):
         version: the clock of this projection, in µs; also that of its tombstones.
         committed_us: commit time in µs since the epoch of the SKU's latest change.
         channels: by channel name. None is a tombstone: the SKU was listed there and no longer is.
-            A channel that never listed it is absent.
+            A channel that came later and never listed it is absent.
     """
 
     sku: str
@@ -111,6 +111,9 @@ def project(state: SkuState, policies: PolicySet) -> SkuProjection:
     under these policies: a replay after a crash publishes it again (DESIGN guarantee 2).
     Otherwise the result has the next revision, and a version above the last one.
 
+    Without a last projection nobody knows what a channel was told (Redis may have lost it): one
+    that does not list the SKU gets a tombstone.
+
     Tombstones and unchanged channels are repeated in every projection: whether the last one was
     ever published is not known. A SKU without any rows keeps its revision and has no channels.
     """
@@ -135,7 +138,7 @@ def project(state: SkuState, policies: PolicySet) -> SkuProjection:
                 committed_us,
                 now.restock_at,
             )
-        elif policy.name in told:
+        elif last is None or policy.name in told:
             channels[policy.name] = None
     return SkuProjection(
         state.sku, state.revision + 1, policies.fingerprint, version, committed_us, channels

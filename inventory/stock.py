@@ -4,7 +4,7 @@ Named tuples: a worker makes tens of thousands a second, and a frozen dataclass 
 times as much to make.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -99,6 +99,9 @@ def level_of(change: StockChange) -> StockLevel:
     )
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 def milliseconds(moment: datetime) -> int:
-    """A time as stock rows carry it, in ms since the epoch."""
-    return round(moment.timestamp() * 1000)
+    """A time as stock rows carry it, in whole ms since the epoch, rounded down."""
+    return (moment - _EPOCH) // timedelta(milliseconds=1)

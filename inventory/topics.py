@@ -73,6 +73,12 @@ CHANNEL_TOPICS = (
     _delete(channel_topic("erp"), days=7),
 )
 
-DEAD_LETTER_TOPIC = _delete(DEAD_LETTER, days=14)
+#: A dead letter carries an original as large as Kafka takes one, and headers on top.
+DEAD_LETTER_TOPIC = TopicSpec(
+    DEAD_LETTER,
+    "delete",
+    None,
+    MappingProxyType({"retention.ms": str(14 * _DAY_MS), "max.message.bytes": str(2 * 2**20)}),
+)
 
 ALL_TOPICS = (*CAPTURE_TOPICS, *CHANNEL_TOPICS, DEAD_LETTER_TOPIC)

@@ -9,16 +9,16 @@ See docs/decisions/0003-batch-delivery.md.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, ClassVar
 
 import faust
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP
 from mode import Service
 
-from inventory.errors import StockwireError
+from inventory.errors import Outage, StockwireError
 from stream.inbox import Inbox
 
 #: A revoked partition waits this long, in seconds, for its batch in flight; the coordinator
@@ -59,12 +59,19 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
                     await asyncio.sleep(0)
                 elif not await inbox.put(records, epoch):
                     # A rebalance came between: go back to what is committed, or these are lost.
-                    if not self.flow_active:
-                        await self.wait(self.can_resume_flow)
-                    await self.perform_seek()
+                    await self._go_back()
         except self.consumer_stopped_errors:
             if not self.app.should_stop:
                 raise
+
+    async def _go_back(self) -> None:
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)
+        await self.perform_seek()
+        # aiokafka leaves a partition where it is if nothing was ever committed for it.
+        new = [TopicPartition(*tp) for tp in self.assignment() if not self._committed_offset[tp]]
+        if new:
+            await self._thread.seek_to_beginning(*new)
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         return (
@@ -97,9 +104,9 @@ class BatchApp(faust.App):  # type: ignore[misc]
         """Take the arguments of `faust.App`, and the inbox that the agent takes from."""
         super().__init__(*args, **kwargs)
         self.inbox = inbox
-        self._agent: Callable[[Inbox], Awaitable[None]] | None = None
+        self._agent: Callable[[Inbox], Coroutine[Any, Any, None]] | None = None
 
-    def consume(self, topic: str, agent: Callable[[Inbox], Awaitable[None]]) -> None:
+    def consume(self, topic: str, agent: Callable[[Inbox], Coroutine[Any, Any, None]]) -> None:
         """Subscribe to a topic of raw bytes, and let `agent` empty the inbox while the app runs."""
         self.topics.add(self.topic(topic, key_type=bytes, value_type=bytes))
         self._agent = agent
@@ -112,22 +119,32 @@ class BatchApp(faust.App):  # type: ignore[misc]
 
     async def on_start(self) -> None:
         """Start the agent first: a full inbox without one would block the first rebalance."""
-        self.add_future(self._run_agent())
-        await super().on_start()
-
-    async def _run_agent(self) -> None:
         if self._agent is None:
             raise StockwireError("BatchApp was started without an agent: call consume() first.")
+        self.run_beside(self._agent(self.inbox), "The agent")
+        await super().on_start()
+
+    def run_beside(self, coroutine: Coroutine[Any, Any, None], what: str) -> None:
+        """Run something without which the app must not go on; if it ends, the app ends."""
+        self.add_future(self._guard(coroutine, what))
+
+    async def _guard(self, coroutine: Coroutine[Any, Any, None], what: str) -> None:
+        reason: BaseException = StockwireError(f"{what} has ended by itself; starting again.")
         try:
-            await self._agent(self.inbox)
-        except asyncio.CancelledError:
-            raise
+            await coroutine
         except BaseException as exc:  # noqa: BLE001 - any fault ends the process before the commit
-            await self.crash(exc)
+            reason = exc
+        if not self.should_stop:
+            await self.inbox.abandon()
+            await self.crash(reason)
 
     async def _consumer_wait_empty(self, consumer: BatchConsumer, logger: Any) -> None:
         """Faust's hook on revocation and on shutdown: finish the batch in hand and commit it."""
-        if not await self.inbox.drain(DRAIN_TIMEOUT):
-            logger.warning("a batch in flight was not confirmed in %s s", DRAIN_TIMEOUT)
+        drained = await self.inbox.drain(DRAIN_TIMEOUT)
         await consumer.commit()
         await self.inbox.release()
+        if not drained:
+            logger.warning("a batch in flight was not confirmed in %s s", DRAIN_TIMEOUT)
+            if not self.should_stop:
+                # Whoever gets the partitions publishes newer states; ours must not come after.
+                await self.crash(Outage(f"a batch took longer than {DRAIN_TIMEOUT} s to finish"))

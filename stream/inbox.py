@@ -105,11 +105,15 @@ class Inbox:
                 return False
             return True
 
-    async def release(self) -> None:
-        """Forget the positions of revoked partitions, and abandon what is still in flight."""
+    async def abandon(self) -> None:
+        """Give up what is in flight: it is not committed, and nobody waits for it."""
         async with self._changed:
             for batch in self._in_flight:
                 batch.abandoned = True
             self._in_flight.clear()
-            self._confirmed.clear()
             self._changed.notify_all()
+
+    async def release(self) -> None:
+        """Forget the positions of revoked partitions, and abandon what is still in flight."""
+        await self.abandon()
+        self._confirmed.clear()

@@ -1,5 +1,7 @@
 """The channels' policies: read whole before any stock is taken, and followed from then on."""
 
+from collections.abc import Container
+
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -20,6 +22,7 @@ class PolicyTable:
     def __init__(self) -> None:
         """Start without any channel."""
         self._policies: dict[str, ChannelPolicy] = {}
+        self._missing: set[str] = set()
         self.whole = False
         """Whether the table's initial snapshot has been read to its end."""
 
@@ -47,8 +50,20 @@ class PolicyTable:
         return sorted(self._policies)
 
     def of_kind(self, *kinds: ChannelKind) -> tuple[ChannelPolicy, ...]:
-        """The channels of these kinds, by name."""
-        return tuple(p for _, p in sorted(self._policies.items()) if p.kind in kinds)
+        """The channels of these kinds that can be published to, by name."""
+        return tuple(
+            policy
+            for name, policy in sorted(self._policies.items())
+            if policy.kind in kinds and name not in self._missing
+        )
+
+    def leave_out_missing(self, topics: Container[str]) -> set[str]:
+        """Leave out the channels whose topic is not among `topics`; their names.
+
+        Waiting for a topic that nobody makes would hold up the channels beside it.
+        """
+        self._missing = {p.name for p in self._policies.values() if p.topic not in topics}
+        return self._missing
 
 
 class PolicyFollower:
@@ -74,8 +89,8 @@ class PolicyFollower:
             auto_offset_reset="earliest",
             enable_auto_commit=False,
         )
-        await consumer.start()
         self._consumer = consumer
+        await consumer.start()
         partitions = consumer.assignment()
         if not partitions:
             raise PolicyError(f"There is no topic {CHANNEL}; create it with `make up`.")
@@ -83,16 +98,27 @@ class PolicyFollower:
         while not (self.table.whole and await self._reached(consumer, ends)):
             if not await self._read_some(consumer) and not self.table.whole:
                 log.info("waiting for the channel policy", topic=CHANNEL)
+        await self._look_for_topics(consumer)
 
     async def follow(self) -> None:
         """Apply changes as they are committed, until cancelled."""
         consumer = self._consumer
         assert consumer is not None, "load() comes first"
-        try:
-            while True:
-                await self._read_some(consumer)
-        finally:
-            await consumer.stop()
+        missing: set[str] = set()
+        while True:
+            if await self._read_some(consumer) or missing:
+                missing = await self._look_for_topics(consumer)
+
+    async def close(self) -> None:
+        """Leave the brokers."""
+        if self._consumer is not None:
+            await self._consumer.stop()
+
+    async def _look_for_topics(self, consumer: AIOKafkaConsumer) -> set[str]:
+        missing = self.table.leave_out_missing(await consumer.topics())
+        if missing:
+            log.warning("channels without a topic are left out", channels=sorted(missing))
+        return missing
 
     async def _read_some(self, consumer: AIOKafkaConsumer) -> int:
         fetched = await consumer.getmany(timeout_ms=_PATIENCE_MS)

@@ -3,15 +3,16 @@
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
 import redis.asyncio
 import structlog
 
+from inventory.errors import StockwireError
 from inventory.settings import Settings
 from inventory.topics import STOCK
 from projections.writer import ProjectionWriter
@@ -116,13 +117,15 @@ async def run_worker(
             resources.callback(kafka_publisher.close)
             publisher = kafka_publisher
         policies = PolicyFollower(settings.kafka_bootstrap, identity)
-        await policies.load()
+        resources.push_async_callback(policies.close)
+        if not await _unless(stopping, policies.load()):
+            return
         log.info("policy loaded", channels=policies.table.names())
         inbox = Inbox(INBOX_LIMIT)
         agent = make_agent(Parts(settings, policies.table, publisher, resources))
         app = make_app(name, settings, inbox)
         app.consume(STOCK, lambda inbox: run_agent(inbox, agent))
-        app.add_future(policies.follow())
+        app.run_beside(policies.follow(), "Following the channel policy")
         resources.push_async_callback(app.stop)
         await app.start()
         log.info("worker started", agent=agent.name)
@@ -130,3 +133,17 @@ async def run_worker(
         log.info("worker stopping", signalled=stopping.is_set())
     if app.crash_reason is not None:
         raise app.crash_reason
+    if not stopping.is_set():
+        raise StockwireError(f"The {name} worker has stopped by itself; see the lines above.")
+
+
+async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Do the work, or give it up when told to stop; whether it was done."""
+    working, told = asyncio.create_task(work), asyncio.create_task(stopping.wait())
+    await asyncio.wait({working, told}, return_when=asyncio.FIRST_COMPLETED)
+    done = working.done()
+    for task in (working, told):
+        task.cancel()
+    if done:
+        await working
+    return done

@@ -27,9 +27,10 @@ CREATE TABLE inventory.stock (
     incoming_at timestamptz,
     version bigint NOT NULL,
     updated_at timestamptz NOT NULL,
-    reason text,
-    reference text,
-    caused_by text,
+    -- A change event carries them twice, and one that Kafka refuses for its size stops all capture.
+    reason text CHECK (octet_length(reason) <= 1000),
+    reference text CHECK (octet_length(reference) <= 1000),
+    caused_by text CHECK (octet_length(caused_by) <= 1000),
     PRIMARY KEY (sku, warehouse),
     CONSTRAINT stock_quantities_not_negative CHECK (on_hand >= 0 AND reserved >= 0),
     CONSTRAINT stock_version_even CHECK (version % 2 = 0)
@@ -53,7 +54,9 @@ CREATE TABLE inventory.channel (
     -- The name becomes a Redis field (`<name>`, `<name>:status`), beside the field `as_of`.
     name text PRIMARY KEY CHECK (name ~ '^[a-z][a-z0-9_-]{0,62}$' AND name <> 'as_of'),
     kind text NOT NULL CHECK (kind IN ('availability', 'level', 'movement')),
-    topic text NOT NULL UNIQUE CHECK (topic ~ '^[A-Za-z0-9._-]{1,249}$'),
+    -- Our own topics are not a channel's: a worker would read what it writes.
+    topic text NOT NULL UNIQUE
+        CHECK (topic ~ '^[A-Za-z0-9._-]{1,249}$' AND topic !~ '^(stockwire|_)'),
     warehouses text[] CHECK (array_position(warehouses, NULL) IS NULL),
     buffer integer NOT NULL DEFAULT 0 CHECK (buffer >= 0),
     share numeric(5, 4) NOT NULL DEFAULT 1 CHECK (share BETWEEN 0 AND 1),
@@ -78,14 +81,14 @@ CREATE TABLE inventory.channel_sku (
 -- The columns that Debezium's outbox event router expects.
 CREATE TABLE inventory.outbox (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
-    aggregatetype text NOT NULL,
-    aggregateid text NOT NULL,
-    type text NOT NULL,
+    aggregatetype text NOT NULL CHECK (octet_length(aggregatetype) <= 200),
+    aggregateid text NOT NULL CHECK (octet_length(aggregateid) <= 1000),
+    type text NOT NULL CHECK (octet_length(type) <= 200),
     -- JSON as bytes: it leaves exactly as it was written. Larger than this, Kafka would refuse the
     -- event and all capture would stop behind it; here the writer's transaction fails instead.
     payload bytea NOT NULL
         CHECK (octet_length(payload) <= 921600 AND convert_from(payload, 'UTF8')::json IS NOT NULL),
-    traceparent text,
+    traceparent text CHECK (octet_length(traceparent) <= 200),
     created_at timestamptz NOT NULL DEFAULT now()
 );
 

@@ -159,8 +159,6 @@ def test_a_sku_that_is_too_long_is_set_aside(workers, database, reader, tail, sk
 
 
 def test_workers_that_stop_and_start_while_changes_flow_lose_nothing(workers, settings):
-    seed_catalogue(settings.conninfo(), skus=300, warehouses=3)
-
     actions = [
         lambda: workers.stop_part("availability"),
         lambda: workers.stop_part("ledger"),
@@ -169,10 +167,7 @@ def test_workers_that_stop_and_start_while_changes_flow_lose_nothing(workers, se
         lambda: workers.start_part("ledger"),
         lambda: workers.kill("ledger"),
     ]
-    plan = WorkloadPlan(seed=7, skus=300, warehouses=3)
-    load = threaded(
-        lambda: run_load(settings.conninfo(), plan, changes_per_second=400, duration=15)
-    )
+    load = start_load(settings, seed=7)
     for action in actions:
         action()
     assert load().changes > 1000
@@ -180,11 +175,7 @@ def test_workers_that_stop_and_start_while_changes_flow_lose_nothing(workers, se
 
 
 def test_a_second_worker_joins_and_leaves_while_changes_flow(workers, settings):
-    seed_catalogue(settings.conninfo(), skus=300, warehouses=3)
-    plan = WorkloadPlan(seed=8, skus=300, warehouses=3)
-    load = threaded(
-        lambda: run_load(settings.conninfo(), plan, changes_per_second=400, duration=15)
-    )
+    load = start_load(settings, seed=8)
     second = python_module("stream", "availability")
     try:
         eventually(lambda: len(members(settings, "availability")) == 2)

@@ -3,6 +3,7 @@
 import socket
 import stat
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import quote
 
@@ -25,18 +26,20 @@ SERVERS = ("postgres", "redis", "kafka", "connect")
 
 
 def free_ports() -> list[int]:
-    """Postgres, Redis, Kafka (with its controller's port above it) and Connect."""
-    while True:
-        found = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
-        ports = [server.getsockname()[1] for server in found]
-        try:
-            found.append(socket.create_server(("127.0.0.1", ports[2] + 1)))
-        except OSError:
-            continue
-        finally:
-            for server in found:
-                server.close()
-        return ports
+    """Postgres, Redis, Kafka (with its controller's port above it) and Connect.
+
+    Below 32768: from there on, any client's connection may hold a port for a while.
+    """
+    for base in range(27_000, 31_000, 10):
+        ports = [base, base + 1, base + 2, base + 4]
+        with ExitStack() as held:
+            try:
+                for port in (*ports, base + 3):
+                    held.enter_context(socket.create_server(("127.0.0.1", port)))
+            except OSError:
+                continue
+            return ports
+    raise AssertionError("no five free ports between 27000 and 31000")
 
 
 @pytest.fixture(scope="module")

@@ -1,16 +1,19 @@
-"""What batch delivery takes for granted in Faust: fails when a new version breaks it."""
+"""Batch delivery: what it does, and what it takes for granted in Faust."""
 
 import inspect
 from importlib.metadata import version
 
 import faust
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from faust.transport.base import Transport as BaseTransport
 from faust.transport.consumer import Consumer, Fetcher
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.transport.drivers.aiokafka import Consumer as DriverConsumer
+from faust.types import TP
 
 from stream.delivery import BatchApp, BatchConsumer, BatchTransport, FetchThread
+from stream.inbox import Inbox
+from tests.unit.test_inbox import records, run
 
 
 def test_faust_is_the_version_that_was_read():
@@ -62,3 +65,60 @@ def test_faust_still_has_what_is_called():
         assert hasattr(DriverConsumer, name) or name in DriverConsumer.__annotations__ | (
             Consumer.__annotations__
         ), name
+
+
+class Fetching:
+    """What `_drain_messages` needs of a consumer: hands out one fetch, then stops."""
+
+    consumer_stopped_errors = ()
+    flow_active = True
+
+    def __init__(self, inbox, committed, rebalance):
+        self.app = self
+        self.inbox = inbox
+        self.should_stop = False
+        self._committed_offset = committed
+        self._rebalance = rebalance
+        self._thread = self
+        self.sought = []
+
+    async def _wait_next_records(self, timeout):
+        if self.should_stop is None:
+            self.should_stop = True
+            return {}, set()
+        self.should_stop = None
+        if self._rebalance:
+            await self.inbox.drain(patience=1)
+        return {("t", 0): records(5, 6)}, set()
+
+    async def perform_seek(self):
+        self.sought.append("committed")
+
+    async def seek_to_beginning(self, *partitions):
+        self.sought.append(partitions)
+
+    def assignment(self):
+        return {TP("t", 0), TP("t", 1)}
+
+    _go_back = BatchConsumer._go_back
+
+
+def drained(consumer):
+    run(BatchConsumer._drain_messages(consumer, consumer))
+    return consumer
+
+
+def test_a_fetch_is_put_into_the_inbox_whole():
+    consumer = drained(Fetching(Inbox(10), {}, rebalance=False))
+    batch = run(consumer.inbox.take(10))
+    assert [record.offset for record in batch.records] == [5, 6]
+    assert consumer.sought == []
+
+
+def test_a_fetch_from_before_a_rebalance_is_fetched_again():
+    committed = {TP("t", 0): 5, TP("t", 1): None}
+    consumer = drained(Fetching(Inbox(10), committed, rebalance=True))
+    assert consumer.sought == ["committed", (TopicPartition("t", 1),)], (
+        "aiokafka does not seek where nothing was committed: those start again from the beginning"
+    )
+    assert not consumer.inbox._queue

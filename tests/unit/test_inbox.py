@@ -125,3 +125,16 @@ def test_positions_are_per_partition_and_skip_compaction_gaps(partitions):
         assert inbox.confirmed() == {("t", p): 41 for p in range(partitions)}
 
     run(scenario())
+
+
+def test_after_a_fault_nobody_waits_for_the_batch_in_hand():
+    async def scenario():
+        inbox = Inbox(limit=10)
+        await inbox.put(records(1, 2), inbox.epoch)
+        await inbox.confirm(await inbox.take(1))
+        await inbox.take(1)
+        await inbox.abandon()
+        assert await inbox.drain(patience=5)
+        assert inbox.confirmed() == {("t", 0): 2}, "what was confirmed may still be committed"
+
+    run(scenario())

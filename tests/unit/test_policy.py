@@ -2,7 +2,7 @@
 
 import pytest
 
-from inventory.availability import ChannelKind
+from inventory.availability import ChannelKind, ChannelPolicy
 from inventory.errors import InvalidEvent
 from stream.policy import PolicyTable
 from tests.recorded import altered, recorded
@@ -37,3 +37,13 @@ def test_a_policy_that_is_none_leaves_the_one_before():
         table.apply(altered("channel_update", after__name="web", after__share="7").value)
     (web,) = table.of_kind(ChannelKind.AVAILABILITY)
     assert web.buffer == 3
+
+
+def test_a_channel_without_a_topic_is_left_out_until_there_is_one():
+    table = PolicyTable()
+    for name in ("web", "b2b"):
+        table.put(ChannelPolicy(name, ChannelKind.AVAILABILITY, f"stock.{name}.v1"))
+    assert table.leave_out_missing({"stock.web.v1"}) == {"b2b"}
+    assert [p.name for p in table.of_kind(ChannelKind.AVAILABILITY)] == ["web"]
+    assert table.leave_out_missing({"stock.web.v1", "stock.b2b.v1"}) == set()
+    assert [p.name for p in table.of_kind(ChannelKind.AVAILABILITY)] == ["b2b", "web"]
