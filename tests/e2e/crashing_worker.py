@@ -16,19 +16,23 @@ from stream.worker import AGENTS, run_worker
 
 
 class CrashingPublisher(KafkaPublisher):
-    """Publishes everything but batches that hold the SKU: there the process ends."""
+    """Publishes everything but batches that hold the SKU: there the process ends, or raises."""
 
-    def __init__(self, bootstrap: str, client_id: str, sku: bytes) -> None:
+    def __init__(self, bootstrap: str, client_id: str, how: str, sku: bytes) -> None:
         super().__init__(bootstrap, client_id)
+        self._how = how
         self._sku = sku
 
     async def publish(self, messages: Sequence[OutgoingMessage]) -> Awaitable[None]:
         if any(message.key == self._sku for message in messages):
+            if self._how == "raise":
+                raise RuntimeError("raised on purpose")
             os.kill(os.getpid(), signal.SIGKILL)
         return await super().publish(messages)
 
 
 if __name__ == "__main__":
     settings = load_settings()
-    publisher = CrashingPublisher(settings.kafka_bootstrap, "crashing", sys.argv[1].encode())
+    how, sku = sys.argv[1:]
+    publisher = CrashingPublisher(settings.kafka_bootstrap, "crashing", how, sku.encode())
     asyncio.run(run_worker("availability", settings, AGENTS["availability"], publisher))

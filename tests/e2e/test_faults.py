@@ -93,15 +93,16 @@ def assert_no_drift(settings):
     assert report.drift == 0, report
 
 
+@pytest.mark.parametrize(("how", "code"), [("kill", -signal.SIGKILL), ("raise", 1)])
 def test_a_crash_between_redis_and_publish_is_made_good(
-    workers, settings, database, reader, tail, sku
+    workers, settings, database, reader, tail, sku, how, code
 ):
     web = tail(channel_topic("web"))
     workers.stop_part("availability")
-    crashing = python_module("tests.e2e.crashing_worker", sku)
+    crashing = python_module("tests.e2e.crashing_worker", how, sku)
     try:
         database.execute(INSERT, [sku, "T-1", 5])
-        assert crashing.wait(timeout=60) == -signal.SIGKILL
+        assert crashing.wait(timeout=60) == code
     finally:
         crashing.kill()
     assert reader.get(sku, "web").available == 5, "it must have died after the Redis write"
