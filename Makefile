@@ -78,7 +78,7 @@ $(STAMP): requirements/runtime.txt requirements/embedded.txt requirements/dev.tx
 	  "Stockwire needs Python 3.11 or newer, this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12")'
 	@echo "Installing Python packages into $(VENV) …"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar on --require-hashes \
+	@$(BIN)/python -m pip install $$([ -t 2 ] || echo --quiet) --disable-pip-version-check --require-hashes \
 	  -r requirements/runtime.txt -r requirements/embedded.txt -r requirements/dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	@touch $@
