@@ -263,24 +263,31 @@ class TestVersion:
         assert len(highest) == 3
 
 
+INSERT_NEW = """
+    INSERT INTO inventory.stock (sku, warehouse, on_hand) VALUES (%s, %s, 1)
+    ON CONFLICT DO NOTHING"""
+UPSERT = """
+    INSERT INTO inventory.stock (sku, warehouse, on_hand) VALUES (%s, %s, 1)
+    ON CONFLICT (sku, warehouse) DO UPDATE SET on_hand = 2"""
+RESERVE = "UPDATE inventory.stock SET reserved = 1 WHERE (sku, warehouse) = (%s, %s)"
+REMOVE = "DELETE FROM inventory.stock WHERE (sku, warehouse) = (%s, %s)"
+MOVE_TO_FREE_KEY = """
+    UPDATE inventory.stock SET sku = %s, warehouse = %s WHERE (sku, warehouse) = (%s, %s)
+    AND NOT EXISTS (SELECT FROM inventory.stock WHERE (sku, warehouse) = (%s, %s))"""
+
+
 def _statement(operation, key, target=None):
-    values = "INSERT INTO inventory.stock (sku, warehouse, on_hand) VALUES (%s, %s, 1) ON CONFLICT"
-    where = "WHERE (sku, warehouse) = (%s, %s)"
     match operation:
         case "insert":
-            return f"{values} DO NOTHING", key
+            return INSERT_NEW, key
         case "upsert":
-            return f"{values} (sku, warehouse) DO UPDATE SET on_hand = 2", key
+            return UPSERT, key
         case "update":
-            return f"UPDATE inventory.stock SET reserved = 1 {where}", key
+            return RESERVE, key
         case "delete":
-            return f"DELETE FROM inventory.stock {where}", key
+            return REMOVE, key
         case "move":
-            free = "NOT EXISTS (SELECT FROM inventory.stock WHERE (sku, warehouse) = (%s, %s))"
-            return (
-                f"UPDATE inventory.stock SET sku = %s, warehouse = %s {where} AND {free}",
-                (*target, *key, *target),
-            )
+            return MOVE_TO_FREE_KEY, (*target, *key, *target)
     raise AssertionError(operation)
 
 

@@ -17,7 +17,9 @@ class TestTables:
         insert(connection)
         for column in ("on_hand", "reserved"):
             with pytest.raises(errors.CheckViolation, match="quantities_not_negative"):
-                connection.execute(f"UPDATE inventory.stock SET {column} = -1")
+                connection.execute(
+                    sql.SQL("UPDATE inventory.stock SET {} = -1").format(sql.Identifier(column))
+                )
 
     def test_a_warehouse_must_exist(self, connection):
         with pytest.raises(errors.ForeignKeyViolation):
