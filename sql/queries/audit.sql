@@ -10,8 +10,3 @@ FROM inventory.stock
 
 -- name: audit_latest_change
 SELECT sku, warehouse, version FROM inventory.stock ORDER BY version DESC LIMIT 1
-
--- name: channel_policies
-SELECT name, kind, topic, warehouses, buffer, share, low_stock_threshold
-FROM inventory.channel
-ORDER BY name

@@ -1,4 +1,4 @@
-"""Migrations and versions, on a real Postgres."""
+"""Versions of stock rows, on a real Postgres."""
 
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -7,20 +7,17 @@ from threading import Barrier
 
 import psycopg
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from psycopg import IsolationLevel, errors
 
 from compose.embedded.postgres import wheel_files
-from inventory.errors import MigrationError
-from sql.migrate import migrate, pending
-from tests.database import as_role, fresh_database
+from sql.migrate import pending
 from tests.polling import eventually
 
 pytestmark = pytest.mark.integration
 
-MIGRATIONS = ["0001_schema", "0002_stock_version", "0003_channels", "0004_capture"]
 CAPTURED = ["channel", "channel_sku", "debezium_signal", "heartbeat", "outbox", "stock"]
 
 
@@ -49,56 +46,6 @@ def version_of(connection, sku="A") -> int:
     return connection.execute(
         "SELECT version FROM inventory.stock WHERE sku = %s", [sku]
     ).fetchone()[0]
-
-
-class TestMigrate:
-    def test_applies_in_order_and_a_second_time_does_nothing(self, empty):
-        said = []
-        assert pending(empty) == MIGRATIONS
-        assert migrate(empty, said.append) == MIGRATIONS
-        assert said == [f"applied {migration}" for migration in MIGRATIONS]
-        assert pending(empty) == []
-        assert migrate(empty, said.append) == []
-        assert len(said) == len(MIGRATIONS)
-
-    def test_twice_at_once_applies_each_once(self, empty):
-        start = Barrier(3)
-
-        def run() -> list[str]:
-            start.wait(timeout=10)
-            return migrate(empty)
-
-        with ThreadPoolExecutor(3) as pool:
-            runs = [run.result() for run in [pool.submit(run) for _ in range(3)]]
-        assert sorted(runs) == [[], [], MIGRATIONS]
-
-    def test_two_databases_at_once_share_the_roles(self, settings, stack):
-        with (
-            fresh_database(settings) as one,
-            fresh_database(settings) as two,
-            ThreadPoolExecutor(2) as pool,
-        ):
-            assert list(pool.map(migrate, [one, two])) == [MIGRATIONS, MIGRATIONS]
-
-    def test_a_failed_migration_leaves_no_trace(self, empty):
-        with psycopg.connect(empty, autocommit=True) as connection:
-            # The last statements of the last migration fail, after much has been created.
-            connection.execute("CREATE PUBLICATION stockwire")
-            with pytest.raises(MigrationError, match=r"Migration 0004_capture failed.*already"):
-                migrate(empty)
-            assert pending(empty) == MIGRATIONS[3:]
-            beats = connection.execute("SELECT count(*) FROM inventory.heartbeat").fetchone()[0]
-            assert beats == 0
-            connection.execute("DROP PUBLICATION stockwire")
-            assert migrate(empty) == MIGRATIONS[3:]
-
-    def test_a_server_that_does_not_answer_is_named_plainly(self):
-        with pytest.raises(MigrationError, match=r"Cannot connect to Postgres.*STOCKWIRE_POSTGRES"):
-            migrate("postgresql://postgres@127.0.0.1:1/stockwire")
-
-    def test_a_role_that_may_not_migrate_is_told_so(self, empty, database):
-        with pytest.raises(MigrationError, match=r"permission denied"):
-            migrate(as_role(empty, "stockwire_app"))
 
 
 class TestVersion:
@@ -171,8 +118,9 @@ class TestVersion:
     @pytest.mark.parametrize("isolation", list(IsolationLevel), ids=lambda level: level.name)
     @pytest.mark.parametrize("holder_has", ["updated the row", "inserted the row"])
     @pytest.mark.parametrize("arrival", ["insert", "key change"])
+    @pytest.mark.parametrize("departure", ["delete", "key change"])
     def test_a_row_that_waited_for_a_delete_is_newer_than_it(
-        self, connection, database, isolation, holder_has, arrival
+        self, connection, database, isolation, holder_has, arrival, departure
     ):
         """DESIGN §5: a version drawn before the wait would be older than the delete."""
         if holder_has == "updated the row":
@@ -204,8 +152,11 @@ class TestVersion:
             eventually(
                 lambda: connection.execute(blocked_by, [waiter.info.backend_pid]).fetchone()[0]
             )
-            update(holder)
-            deleted = delete(holder)
+            deleted = update(holder) + 1
+            if departure == "delete":
+                delete(holder)
+            else:
+                holder.execute("UPDATE inventory.stock SET sku = 'C' WHERE sku = 'A'")
             holder.commit()
             arriving.result(timeout=10)
         assert version_of(connection) > deleted
@@ -229,7 +180,8 @@ class TestVersion:
         assert pending(empty) == []
 
     def test_only_rises_whatever_is_done(self, connection):
-        keys = st.sampled_from([("A", "W1"), ("A", "W2"), ("B", "W1")])
+        every = [("A", "W1"), ("A", "W2"), ("B", "W1")]
+        keys = st.sampled_from(every)
         operations = st.one_of(
             st.tuples(st.sampled_from(["insert", "upsert", "update", "delete"]), keys),
             st.tuples(st.just("move"), keys, keys),
@@ -238,6 +190,7 @@ class TestVersion:
         present: dict[tuple[str, str], int] = {}
 
         @given(st.lists(st.tuples(operations, st.booleans()), min_size=1, max_size=12))
+        @example([(("insert", key), True) for key in every])
         @examples(max_examples=60, deadline=None)
         def check(steps):
             for operation, keep in steps:

@@ -4,7 +4,7 @@ import psycopg
 import pytest
 from psycopg import errors, sql
 
-from inventory.availability import ChannelKind
+from inventory.policy import ChannelKind
 from inventory.topics import channel_topic
 from tests.database import as_role
 from tests.integration.test_schema import CAPTURED, insert
@@ -47,20 +47,45 @@ class TestTables:
     @pytest.mark.parametrize(
         "change",
         [
-            "name = 'as_of'",
-            "name = 'a:b'",
-            "kind = 'other'",
-            "topic = 'no spaces'",
             "buffer = -1",
             "share = 1.5",
             "share = -0.1",
             "low_stock_threshold = -1",
+            "low_stock_hysteresis = -1",
+            "max_per_order = 0",
+            "backorder_limit = -1",
+            "echo_of = 'the web shop'",
             "warehouses = ARRAY['W1', NULL]",
         ],
     )
     def test_a_policy_that_means_nothing_is_refused(self, connection, change):
         with pytest.raises(errors.CheckViolation):
             connection.execute(f"UPDATE inventory.channel SET {change} WHERE name = 'web'")
+
+    @pytest.mark.parametrize(
+        "row",
+        [
+            "('as_of', 'level', 'stock.x.v1')",
+            "('a:b', 'level', 'stock.x.v1')",
+            "('x', 'other', 'stock.x.v1')",
+            "('x', 'level', 'no spaces')",
+        ],
+    )
+    def test_a_channel_that_means_nothing_is_refused(self, connection, row):
+        with pytest.raises(errors.CheckViolation):
+            connection.execute(f"INSERT INTO inventory.channel (name, kind, topic) VALUES {row}")
+
+    @pytest.mark.parametrize(
+        "column",
+        ["ring_fence", "low_stock_hysteresis", "max_per_order", "backorder_limit", "buffer"],
+    )
+    def test_an_override_that_means_nothing_is_refused(self, connection, column):
+        with pytest.raises(errors.CheckViolation):
+            connection.execute(
+                sql.SQL(
+                    "INSERT INTO inventory.channel_sku (channel, sku, {}) VALUES ('web', 'A', -1)"
+                ).format(sql.Identifier(column))
+            )
 
     def test_a_heartbeat_is_one_row(self, connection):
         with pytest.raises(errors.CheckViolation):
@@ -131,7 +156,18 @@ class TestRoles:
             ("stockwire_app", "UPDATE inventory.stock SET sku = 'S'"),
             ("stockwire_app", "INSERT INTO inventory.warehouse VALUES ('W9', 'Nine')"),
             ("stockwire_app", "UPDATE inventory.channel SET buffer = 1"),
+            ("stockwire_app", "UPDATE inventory.channel SET warehouses = ARRAY['W2', 'W1']"),
             ("stockwire_app", "INSERT INTO inventory.channel_sku VALUES ('web', 'A')"),
+            (
+                "stockwire_app",
+                "INSERT INTO inventory.channel_sku VALUES ('web', 'A'); "
+                "UPDATE inventory.channel_sku SET sku = 'B'; DELETE FROM inventory.channel",
+            ),
+            (
+                "stockwire_app",
+                "INSERT INTO inventory.channel (name, kind, topic) "
+                "VALUES ('x', 'level', 'stock.x.v1')",
+            ),
             ("stockwire_app", f"INSERT INTO inventory.outbox {EVENT}"),
             ("stockwire_app", "DELETE FROM inventory.outbox"),
         ],
@@ -159,6 +195,9 @@ class TestRoles:
             ("stockwire_debezium", "ALTER PUBLICATION stockwire DROP TABLE inventory.stock"),
             ("stockwire_debezium", "CREATE TABLE inventory.mine ()"),
             ("stockwire_debezium", "SELECT nextval('inventory.stock_version')"),
+            ("stockwire_debezium", "SELECT nextval('inventory.policy_version')"),
+            ("stockwire_debezium", "SELECT * FROM inventory.policy_deletion"),
+            ("stockwire_debezium", "UPDATE inventory.channel_sku SET ring_fence = 1"),
             ("stockwire_app", "TRUNCATE inventory.stock"),
             ("stockwire_app", "TRUNCATE inventory.outbox"),
             ("stockwire_app", "UPDATE inventory.outbox SET type = 'x'"),
@@ -166,6 +205,8 @@ class TestRoles:
             ("stockwire_app", "INSERT INTO inventory.debezium_signal VALUES ('1', 'x', '{}')"),
             ("stockwire_app", "DELETE FROM inventory.stock_deletion"),
             ("stockwire_app", "SELECT setval('inventory.stock_version', 2)"),
+            ("stockwire_app", "DELETE FROM inventory.policy_deletion"),
+            ("stockwire_app", "SELECT setval('inventory.policy_version', 2)"),
             ("stockwire_app", "CREATE TABLE inventory.mine ()"),
             ("stockwire_app", "ALTER TABLE inventory.stock DISABLE TRIGGER stamp"),
             ("stockwire_app", "SET session_replication_role = replica"),
