@@ -40,8 +40,24 @@ logs: $(STAMP) ## The last lines of each part's log; PART=connect for one part
 env: $(STAMP) ## Print `export STOCKWIRE_…` lines for the running stack
 	@$(BIN)/stockwire env
 
+##@ Channels
+.PHONY: channels channel-new channel-remove explain
+
+channels: $(STAMP) ## The channels, their policies, and how far each has been told
+	@$(BIN)/stockwire channels
+
+channel-new: $(STAMP) ## Add a channel: NAME=marketplace KIND=availability [WAREHOUSES=A,B] [TOPIC=…]
+	@$(BIN)/stockwire channel-new "$(NAME)" --kind "$(KIND)" \
+	  $(if $(WAREHOUSES),--warehouses "$(WAREHOUSES)") $(if $(TOPIC),--topic "$(TOPIC)")
+
+channel-remove: $(STAMP) ## Remove a channel: NAME=marketplace [DELETE_TOPIC=yes]
+	@$(BIN)/stockwire channel-remove "$(NAME)" $(if $(DELETE_TOPIC),--delete-topic)
+
+explain: $(STAMP) ## Why a number is what it is: SKU=SKU-00001 [CHANNEL=web]
+	@$(BIN)/stockwire explain "$(SKU)" $(if $(CHANNEL),--channel "$(CHANNEL)")
+
 ##@ For developers
-.PHONY: test-unit bench lint format lock clean help
+.PHONY: test-unit bench lint contracts contracts-check format lock clean help
 
 test-unit: $(STAMP) ## Only the tests that need no server (seconds)
 	@$(BIN)/pytest tests/unit
@@ -54,6 +70,13 @@ lint: $(STAMP) ## ruff, mypy (strict), import-linter
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+contracts: $(STAMP) ## Write contracts/ again from the client's messages
+	@$(BIN)/python -m contracts.generate
+
+contracts-check: $(STAMP) ## contracts/ is current, compatible, and valid AsyncAPI 3
+	@$(BIN)/python -m contracts.generate --check
+	@$(BIN)/python -m contracts.validate
 
 format: $(STAMP) ## Format the code
 	@$(BIN)/ruff check --fix .
@@ -71,14 +94,16 @@ clean: ## Remove caches; .venv, .jars and the stack's data stay
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-	  /^[a-z-]+:.*## / {printf "  \033[36m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	  /^[a-z-]+:.*## / {printf "  \033[36m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(STAMP): requirements/runtime.txt requirements/embedded.txt requirements/dev.txt pyproject.toml
+$(STAMP): requirements/runtime.txt requirements/embedded.txt requirements/dev.txt pyproject.toml \
+  client/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else \
 	  "Stockwire needs Python 3.11 or newer, this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12")'
 	@echo "Installing Python packages into $(VENV) …"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install $$([ -t 2 ] || echo --quiet) --disable-pip-version-check --require-hashes \
 	  -r requirements/runtime.txt -r requirements/embedded.txt -r requirements/dev.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps \
+	  --editable client --editable .
 	@touch $@
