@@ -13,7 +13,7 @@ from audit.postgres import read_latest_change, read_stock
 from audit.projection import read_projection
 from audit.report import AuditReport
 from audit.topics import TopicReader
-from inventory.availability import ChannelKind
+from inventory.policy import ChannelKind
 from projections.reader import AvailabilityReader
 
 #: Pause between two audits, in seconds: changes in flight need about as long.

@@ -4,12 +4,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
+from audit.ledger import ledger_rows
 from audit.report import MAX_EXAMPLES, AuditReport, Difference, Fields, Key, PlaceReport
-from inventory.availability import ChannelKind, ChannelPolicy, availability
+from inventory.availability import promises
 from inventory.errors import InvalidEvent
 from inventory.messages import timestamp
 from inventory.names import check_sku, check_warehouse
+from inventory.policy import NO_OVERRIDES, ChannelKind, ChannelOverride, ChannelPolicy, PolicySet
 from inventory.stock import StockLevel
+from stockwire_client.contract import Status
+
+_STATUSES: Mapping[object, Status] = {status.value: status for status in Status}
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +24,16 @@ class StockSnapshot:
     Attributes:
         levels: by SKU and warehouse; `committed_us` is the row's `updated_at`, a moment earlier.
         rejected: rows that the pipeline dead-letters by rule; they are not in `levels`.
+        overrides: by SKU and channel.
+        echoes: who has caused a row's last change (`caused_by`), for the rows where that is some
+            channel's own (`echo_of`).
     """
 
     levels: Mapping[str, Mapping[str, StockLevel]]
     policies: tuple[ChannelPolicy, ...]
     rejected: int = 0
+    overrides: Mapping[str, Mapping[str, ChannelOverride]] = field(default_factory=dict)
+    echoes: Mapping[Key, str] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -38,10 +48,12 @@ class ProjectionSnapshot:
     Attributes:
         rows: of the working state, without those marked as deleted.
         channels: by channel, what readers get of each SKU listed there.
+        overrides: of the working state, by SKU and channel, without those marked as deleted.
     """
 
     rows: Mapping[Key, Fields]
     channels: Mapping[str, Mapping[Key, Fields]]
+    overrides: Mapping[Key, Fields] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +69,12 @@ class TopicSnapshot:
     kept_since_us: int | None = None
 
 
-def is_rejected(sku: str, warehouse: str) -> bool:
-    """Whether the pipeline dead-letters this row by rule."""
+def is_rejected(sku: str, warehouse: str | None = None) -> bool:
+    """Whether the pipeline dead-letters this row by rule, or without a warehouse this SKU."""
     try:
         check_sku(sku)
-        check_warehouse(warehouse)
+        if warehouse is not None:
+            check_warehouse(warehouse)
     except InvalidEvent:
         return True
     return False
@@ -70,22 +83,32 @@ def is_rejected(sku: str, warehouse: str) -> bool:
 def compare(
     stock: StockSnapshot, projection: ProjectionSnapshot, topics: Mapping[str, TopicSnapshot]
 ) -> AuditReport:
-    """Compare everything; `topics` holds one snapshot for the topic of each policy."""
-    places = [_compare("redis stock", _rows(stock), projection.rows)]
+    """Compare everything; `topics` holds one snapshot for the topic of each policy.
+
+    A channel that was removed has no policy: what is left of it is not looked at.
+    """
+    places = [
+        _compare("redis stock", _rows(stock), projection.rows),
+        _compare("redis overrides", _overrides(stock), projection.overrides),
+    ]
+    promised = _availability(stock, projection, topics)
     for policy in stock.policies:
         place, topic = f"topic {policy.topic}", topics[policy.topic]
         match policy.kind:
             case ChannelKind.AVAILABILITY:
                 told = projection.channels.get(policy.name, {})
-                expected = _availability(stock, policy)
-                messages = _availability_messages(expected, told)
+                expected = promised[policy.name]
+                messages = _availability_messages(expected, told, topic.messages)
                 shown = {key: _without(fields, "restock_at") for key, fields in expected.items()}
                 places.append(_compare(f"redis {policy.name}", shown, told))
                 places.append(_compare(place, messages, topic.messages))
             case ChannelKind.LEVEL:
                 places.append(_compare(place, _levels(stock, policy), topic.messages))
             case ChannelKind.MOVEMENT:
-                places.append(_compare_ledger(place, stock, policy, topic))
+                expected, found, expired = ledger_rows(
+                    _all(stock), stock.echoes, policy, topic.messages, topic.kept_since_us
+                )
+                places.append(_compare(place, expected, found, expired))
     return AuditReport(stock.rows, len(stock.levels), stock.rejected, tuple(places))
 
 
@@ -105,28 +128,70 @@ def row_fields(level: StockLevel) -> Fields:
     }
 
 
-def _availability(stock: StockSnapshot, policy: ChannelPolicy) -> dict[Key, Fields]:
-    expected: dict[Key, Fields] = {}
+def _overrides(stock: StockSnapshot) -> dict[Key, Fields]:
+    return {
+        Key(sku, channel): override_fields(override)
+        for sku, channels in stock.overrides.items()
+        for channel, override in channels.items()
+        if not is_rejected(sku)
+    }
+
+
+def override_fields(override: ChannelOverride) -> Fields:
+    """What must be equal of an override in Postgres and in Redis."""
+    return _without(_without(override._asdict(), "committed_us"), "deleted")
+
+
+def _availability(
+    stock: StockSnapshot, projection: ProjectionSnapshot, topics: Mapping[str, TopicSnapshot]
+) -> dict[str, dict[Key, Fields]]:
+    """By channel, what it may promise of each SKU that it lists.
+
+    Where the hysteresis allows for two statuses, the one that is there is right if it would stay:
+    in Redis, or on the topic of a SKU that Redis has lost.
+    """
+    policies = PolicySet.of(stock.policies).policies
+    expected: dict[str, dict[Key, Fields]] = {policy.name: {} for policy in policies}
+    places = {p.name: (projection.channels.get(p.name, {}), topics[p.topic]) for p in policies}
     for sku, levels in stock.levels.items():
-        promised = availability(levels, policy)
-        if promised is not None:
-            at = promised.restock_at
-            expected[Key(sku)] = {
-                "available": promised.available,
-                "status": promised.status,
-                "restock_at": None if at is None else timestamp(at * 1000),
-            }
+        key = Key(sku)
+        previous = {
+            name: status
+            for name, (told, topic) in places.items()
+            if (status := _status(told.get(key)) or _status(topic.messages.get(key))) is not None
+        }
+        overrides = stock.overrides.get(sku, NO_OVERRIDES)
+        for channel, promised in promises(levels, overrides, policies, previous).items():
+            if promised is not None:
+                at = promised.restock_at
+                expected[channel][key] = {
+                    "available": promised.available,
+                    "status": promised.status,
+                    "backorderable": promised.backorderable,
+                    "order_limit": promised.order_limit,
+                    "restock_at": None if at is None else timestamp(at * 1000),
+                }
     return expected
 
 
+def _status(told: Fields | None) -> Status | None:
+    return None if told is None else _STATUSES.get(told.get("status"))
+
+
 def _availability_messages(
-    expected: Mapping[Key, Fields], told: Mapping[Key, Fields]
+    expected: Mapping[Key, Fields], told: Mapping[Key, Fields], found: Mapping[Key, Fields]
 ) -> dict[Key, Fields]:
-    """What Redis says, the topic says under the same clock."""
+    """What Redis says, the topic says under the same clock.
+
+    A message may be older than Redis and say the same: the edit of one channel's policy counts the
+    clock of a SKU on, and is told to that channel.
+    """
     messages = dict(expected)
     for key in expected.keys() & told.keys():
-        if "version" in told[key]:
-            messages[key] = {**expected[key], "version": told[key]["version"]}
+        version, said = told[key].get("version"), found.get(key, {}).get("version")
+        if isinstance(version, int):
+            version = min(version, said) if isinstance(said, int) else version
+            messages[key] = {**expected[key], "version": version}
     return messages
 
 
@@ -136,31 +201,6 @@ def _levels(stock: StockSnapshot, policy: ChannelPolicy) -> dict[Key, Fields]:
         for key, level in _all(stock)
         if policy.sells_from(key.warehouse or "")
     }
-
-
-def _compare_ledger(
-    place: str, stock: StockSnapshot, policy: ChannelPolicy, topic: TopicSnapshot
-) -> PlaceReport:
-    expected: dict[Key, Fields] = {}
-    expired = 0
-    for key, level in _all(stock):
-        if not policy.sells_from(key.warehouse or ""):
-            continue
-        if (
-            key not in topic.messages
-            and topic.kept_since_us is not None
-            and level.committed_us < topic.kept_since_us
-        ):
-            expired += 1
-            continue
-        expected[key] = {
-            "on_hand": level.on_hand,
-            "reserved": level.reserved,
-            "version": level.version,
-            "sum_on_hand": level.on_hand,
-            "sum_reserved": level.reserved,
-        }
-    return _compare(place, expected, topic.messages, expired)
 
 
 def _compare(

@@ -1,15 +1,16 @@
 """Reads Postgres for an audit: everything as of one moment."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import IsolationLevel
 
 from audit.compare import StockSnapshot, is_rejected
-from inventory.availability import ChannelKind, ChannelPolicy, share_units
+from audit.report import Key
 from inventory.errors import AuditError, Outage
+from inventory.policy import ChannelKind, ChannelOverride, ChannelPolicy, share_units
 from inventory.stock import StockLevel, milliseconds
 from sql.queries import load_queries
 
@@ -26,20 +27,24 @@ class RowVersion(NamedTuple):
 
 
 def read_stock(conninfo: str) -> StockSnapshot:
-    """All of `inventory.stock` and `inventory.channel`, in one repeatable-read snapshot.
+    """All of `inventory.stock` and of the policies, in one repeatable-read snapshot.
 
     Raises:
         Outage: Postgres does not answer.
         AuditError: it refuses.
     """
     levels: dict[str, dict[str, StockLevel]] = {}
+    echoes: dict[Key, str] = {}
     rejected = 0
-    with _connection(conninfo) as connection:
-        policies = _policies(connection)
+    with reading(conninfo) as connection:
+        policies = policies_of(connection)
+        own = {policy.echo_of for policy in policies if policy.echo_of is not None}
+        overrides = overrides_in(connection.execute(_QUERIES["channel_overrides"]))
         with connection.cursor(name="audit_stock", binary=True) as cursor:
             cursor.itersize = _ROWS_PER_TRIP
             for row in cursor.execute(_QUERIES["audit_stock"]):
-                sku, warehouse, on_hand, reserved, safety, incoming, arrives, version, at_us = row
+                sku, warehouse, on_hand, reserved, safety, incoming, arrives, *rest = row
+                version, at_us, caused_by = rest
                 if is_rejected(sku, warehouse):
                     rejected += 1
                     continue
@@ -47,7 +52,9 @@ def read_stock(conninfo: str) -> StockSnapshot:
                 levels.setdefault(sku, {})[warehouse] = StockLevel(
                     on_hand, reserved, safety, incoming, incoming_at, version, at_us
                 )
-    return StockSnapshot(levels, policies, rejected)
+                if caused_by in own:
+                    echoes[Key(sku, warehouse)] = caused_by
+    return StockSnapshot(levels, policies, rejected, overrides, echoes)
 
 
 def read_latest_change(conninfo: str) -> RowVersion | None:
@@ -57,7 +64,7 @@ def read_latest_change(conninfo: str) -> RowVersion | None:
         Outage: Postgres does not answer.
         AuditError: it refuses.
     """
-    with _connection(conninfo) as connection:
+    with reading(conninfo) as connection:
         row = connection.execute(_QUERIES["audit_latest_change"]).fetchone()
     return None if row is None else RowVersion(*row)
 
@@ -69,29 +76,55 @@ def read_policies(conninfo: str) -> tuple[ChannelPolicy, ...]:
         Outage: Postgres does not answer.
         AuditError: it refuses.
     """
-    with _connection(conninfo) as connection:
-        return _policies(connection)
+    with reading(conninfo) as connection:
+        return policies_of(connection)
 
 
-def _policies(connection: psycopg.Connection) -> tuple[ChannelPolicy, ...]:
+def policies_of(connection: psycopg.Connection) -> tuple[ChannelPolicy, ...]:
+    """All channels, by name."""
     return tuple(
         ChannelPolicy(
             name,
             ChannelKind(kind),
             topic,
-            None if warehouses is None else frozenset(warehouses),
+            None if warehouses is None else tuple(warehouses),
             buffer,
             share_units(share),
-            threshold,
+            *rest,
         )
-        for name, kind, topic, warehouses, buffer, share, threshold in connection.execute(
+        for name, kind, topic, warehouses, buffer, share, *rest in connection.execute(
             _QUERIES["channel_policies"]
         )
     )
 
 
+def overrides_in(rows: Iterable[tuple[Any, ...]]) -> dict[str, dict[str, ChannelOverride]]:
+    """By SKU and channel, the overrides in rows that have the columns of `channel_overrides`."""
+    overrides: dict[str, dict[str, ChannelOverride]] = {}
+    for row in rows:
+        channel, sku, buffer, share, threshold, hysteresis, limit, backorder, *rest, version = row
+        overrides.setdefault(sku, {})[channel] = ChannelOverride(
+            version,
+            0,
+            buffer,
+            None if share is None else share_units(share),
+            threshold,
+            hysteresis,
+            limit,
+            backorder,
+            *rest,
+        )
+    return overrides
+
+
 @contextmanager
-def _connection(conninfo: str) -> Iterator[psycopg.Connection]:
+def reading(conninfo: str) -> Iterator[psycopg.Connection]:
+    """A connection that reads, all of it as of one moment.
+
+    Raises:
+        Outage: Postgres does not answer.
+        AuditError: it refuses.
+    """
     try:
         with psycopg.connect(conninfo, connect_timeout=10) as connection:
             connection.isolation_level = IsolationLevel.REPEATABLE_READ

@@ -6,12 +6,14 @@ from typing import TypeVar
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from audit.compare import ProjectionSnapshot, row_fields
+from audit.compare import ProjectionSnapshot, override_fields, row_fields
 from audit.report import Fields, Key, unreadable
-from inventory.names import availability_key, stock_key, unescape_sku
+from inventory.names import stock_key
 from projections.outage import redis_outages
-from projections.reader import AvailabilityReader, ChannelAvailability
+from projections.reader import AvailabilityReader
 from projections.states import read_states
+from stockwire_client.names import availability_key, unescape_sku
+from stockwire_client.reader import ChannelAvailability
 
 _SKUS_PER_TRIP = 500
 _KEYS_PER_SCAN = 5_000
@@ -35,11 +37,14 @@ def read_projection(redis: Redis, channels: Iterable[str]) -> ProjectionSnapshot
     Raises:
         Outage: Redis does not answer.
     """
-    return ProjectionSnapshot(_rows(redis), _channels(redis, channels))
+    rows, overrides = _working_state(redis)
+    return ProjectionSnapshot(rows, _channels(redis, channels), overrides)
 
 
-def _rows(redis: Redis) -> dict[Key, Fields]:
+def _working_state(redis: Redis) -> tuple[dict[Key, Fields], dict[Key, Fields]]:
+    """Rows by SKU and warehouse, overrides by SKU and channel."""
     rows: dict[Key, Fields] = {}
+    overrides: dict[Key, Fields] = {}
     for sku, state in _each(_skus(redis, stock_key), lambda skus: list(read_states(redis, skus))):
         if isinstance(state, Exception):
             rows[Key(sku)] = unreadable(state)
@@ -47,7 +52,10 @@ def _rows(redis: Redis) -> dict[Key, Fields]:
         for warehouse, level in state.levels.items():
             if not level.deleted:
                 rows[Key(sku, warehouse)] = row_fields(level)
-    return rows
+        for channel, override in state.overrides.items():
+            if not override.deleted:
+                overrides[Key(sku, channel)] = override_fields(override)
+    return rows, overrides
 
 
 def _channels(redis: Redis, channels: Iterable[str]) -> dict[str, dict[Key, Fields]]:
@@ -68,7 +76,13 @@ def _channels(redis: Redis, channels: Iterable[str]) -> dict[str, dict[Key, Fiel
 def _fields(state: ChannelAvailability | Exception) -> Fields:
     if isinstance(state, Exception):
         return unreadable(state)
-    return {"available": state.available, "status": state.status, "version": state.version}
+    return {
+        "available": state.available,
+        "status": state.status,
+        "backorderable": state.backorderable,
+        "order_limit": state.order_limit,
+        "version": state.version,
+    }
 
 
 def _skus(redis: Redis, key_of: Callable[[str], str]) -> list[str]:

@@ -8,9 +8,9 @@ import orjson
 
 from audit.compare import TopicSnapshot
 from audit.report import Fields, Key, unreadable
-from inventory.availability import ChannelKind
-from inventory.messages import MovementKind, MovementMessage
 from inventory.names import level_key
+from inventory.policy import ChannelKind
+from stockwire_client.contract import MovementKind, MovementMessage
 
 #: What reading raises at a message that no worker of ours wrote.
 _UNREADABLE = (ValueError, KeyError, TypeError)
@@ -89,12 +89,14 @@ class Ledger:
 
     def take(self, record: Record) -> None:
         """See `Subscriber.take`."""
+        if record.value is None:
+            return  # the end of a back-fill
         partition = record.partition
         if partition in self._kept_since_us and partition not in self._begun:
             self._begun.add(partition)
             self._kept_since_us[partition] = record.timestamp_us
         try:
-            message: MovementMessage = orjson.loads(record.value or b"")
+            message: MovementMessage = orjson.loads(record.value)
             row = Key(message["sku"], message["warehouse"])
             account = self._accounts.get(row)
             if account is None:
@@ -123,6 +125,7 @@ class LedgerAccount:
     Attributes:
         from_start: no earlier message can have expired, so that the sum starts from zero.
         on_hand: the last balance and the movements since, in units; `reserved` alike.
+        gap: whether a version is missing since the last balance.
         last: the last message.
     """
 
@@ -130,6 +133,7 @@ class LedgerAccount:
     on_hand: int = 0
     reserved: int = 0
     last: MovementMessage | None = None
+    gap: bool = False
     _balance: int = -1
     _highest: int = -1
     _counted: set[str] = field(default_factory=set)
@@ -145,10 +149,12 @@ class LedgerAccount:
             if version >= self._highest:
                 self.on_hand, self.reserved = message["on_hand"], message["reserved"]
                 self._balance = version
+                self.gap = False
         elif movement not in self._counted and version > self._balance:
             on_hand, reserved = message["delta_on_hand"], message["delta_reserved"]
             if on_hand is None or reserved is None:
                 raise ValueError(f"movement {movement} has no deltas")
+            self.gap = self.gap or self._misses(message.get("previous_version"))
             if self.last is None and not self.from_start:
                 self.on_hand = message["on_hand"] - on_hand
                 self.reserved = message["reserved"] - reserved
@@ -158,6 +164,12 @@ class LedgerAccount:
         self._highest = max(self._highest, version)
         self.last = message
 
+    def _misses(self, previous: int | None) -> bool:
+        """Whether the movement that left this version has not come; a new row has none."""
+        if previous is None or (self.last is None and not self.from_start):
+            return False
+        return previous > self._highest
+
     def fields(self) -> Fields | None:
         """What must be equal to the row; None when the row was deleted and nothing is left."""
         if self.last is None:
@@ -166,6 +178,7 @@ class LedgerAccount:
         if self.last["version"] % 2 == 1 and self.on_hand == self.reserved == 0:
             return None
         return {
+            **({"gap": True} if self.gap else {}),
             "on_hand": self.last["on_hand"],
             "reserved": self.last["reserved"],
             "version": self.last["version"],

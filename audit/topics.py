@@ -10,8 +10,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from audit.compare import TopicSnapshot
 from audit.subscriber import Record, Subscriber, subscriber
-from inventory.availability import ChannelKind
 from inventory.errors import AuditError, Outage
+from inventory.policy import ChannelKind
 
 _MESSAGES_PER_CALL = 10_000
 _TIMEOUT = 15.0

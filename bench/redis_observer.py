@@ -12,16 +12,18 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeAlias
 
 import hiredis
 from pydantic import RedisDsn
 
-from bench.latencies import Latencies
+from bench.arrivals import REDIS, Arrivals
 from inventory.errors import Outage
-from inventory.names import availability_key, stock_key
+from inventory.names import stock_key
+from inventory.projection import SkuProjection
 from projections.codec import PUBLISHED, decode_projection
+from stockwire_client.names import availability_key
 
 #: Keyspace channels (`K`) of hash commands (`h`).
 _NEEDED_EVENTS = "Kh"
@@ -29,6 +31,7 @@ _AVAILABILITY, _STOCK = (
     key("").partition("{")[0].encode() for key in (availability_key, stock_key)
 )
 _POLL_SECONDS = 0.1
+_END = b"stockwire: the end"
 _ANSWER_SECONDS = 5.0
 
 _Command: TypeAlias = tuple[str | bytes | int, ...]
@@ -39,9 +42,9 @@ _pack: Callable[[_Command], bytes] = hiredis.pack_command  # type: ignore[assign
 class Pairing:
     """Pairs each write of a SKU with the commit that it shows, in the order of one connection."""
 
-    def __init__(self, latencies: Latencies) -> None:
-        """Record into these latencies."""
-        self._latencies = latencies
+    def __init__(self, arrivals: Arrivals) -> None:
+        """Count them there."""
+        self._arrivals = arrivals
         self._asked: deque[tuple[bytes, int]] = deque()
         self._writes: Counter[bytes] = Counter()
         self.overtaken = 0
@@ -52,7 +55,7 @@ class Pairing:
         self._asked.append((sku, arrived_us))
         self._writes[sku] += 1
 
-    def answered(self, committed_us: int | None) -> None:
+    def answered(self, projection: SkuProjection | None) -> None:
         """The answer to the oldest question; None when the SKU has no projection."""
         sku, arrived_us = self._asked.popleft()
         self._writes[sku] -= 1
@@ -60,8 +63,9 @@ class Pairing:
             self.overtaken += 1
         else:
             del self._writes[sku]
-            if committed_us is not None:
-                self._latencies.record(arrived_us - committed_us)
+            if projection is not None:
+                version = str(projection.version).encode()
+                self._arrivals.add(REDIS, sku, version, projection.committed_us, arrived_us)
 
 
 class RedisObserver:
@@ -71,7 +75,7 @@ class RedisObserver:
     `notify-keyspace-events` back.
     """
 
-    def __init__(self, url: RedisDsn, latencies: Latencies) -> None:
+    def __init__(self, url: RedisDsn, arrivals: Arrivals) -> None:
         """Connect and subscribe.
 
         Raises:
@@ -79,8 +83,10 @@ class RedisObserver:
         """
         database = int((url.path or "/0").removeprefix("/") or 0)
         self._prefix = f"__keyspace@{database}__:".encode()
-        self._pairing = Pairing(latencies)
+        self._arrivals = arrivals
+        self._pairing = Pairing(arrivals)
         self._reader = hiredis.Reader()
+        self._ended = False
         with _outages():
             self._socket = socket.create_connection(
                 (url.host or "127.0.0.1", url.port or 6379), timeout=_ANSWER_SECONDS
@@ -102,17 +108,21 @@ class RedisObserver:
         return self._pairing.overtaken
 
     def run(self, stopping: threading.Event) -> None:
-        """Observe until told to stop.
+        """Observe until told to stop, and then what was written by that time.
 
         Raises:
             Outage: Redis is gone.
         """
         with _outages():
             while not stopping.is_set():
-                try:
+                with suppress(TimeoutError):
                     self._take(self._receive())
-                except TimeoutError:
-                    continue
+                self._arrivals.settle(time.time_ns() // 1000)
+            # Its answer comes behind all that; silence would not do, a load may go on.
+            self._send([("PING", _END)])
+            while not self._ended:
+                self._take(self._receive())
+        self._arrivals.settle()
 
     def close(self) -> None:
         """Set the server back and disconnect.
@@ -138,10 +148,10 @@ class RedisObserver:
                     tag = channel[len(self._prefix) + len(_AVAILABILITY) :]
                     self._pairing.written(tag, now)
                     questions.append(("HGET", _STOCK + tag, PUBLISHED))
+            elif message == _END:
+                self._ended = True
             else:
-                self._pairing.answered(
-                    None if message is None else decode_projection("", message).committed_us
-                )
+                self._pairing.answered(None if message is None else decode_projection("", message))
         if questions:
             self._send(questions)
 

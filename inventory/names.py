@@ -1,12 +1,10 @@
 """Names of SKUs and warehouses, and the Redis and Kafka keys made of them."""
 
 from inventory.errors import InvalidEvent
+from stockwire_client.names import escape_sku
 
 MAX_SKU_CHARACTERS = 200
 MAX_WAREHOUSE_CHARACTERS = 64
-
-# The percent sign is escaped first and unescaped last.
-_ESCAPES = (("%", "%25"), ("{", "%7B"), ("}", "%7D"))
 
 
 def check_sku(sku: str) -> str:
@@ -37,25 +35,6 @@ def check_warehouse(warehouse: str) -> str:
             "without a leading colon and without a bar"
         )
     return warehouse
-
-
-def escape_sku(sku: str) -> str:
-    """Percent-encode `%`, `{` and `}`, so that a Redis Cluster hash tag is the whole SKU."""
-    for char, code in _ESCAPES:
-        sku = sku.replace(char, code)
-    return sku
-
-
-def unescape_sku(escaped: str) -> str:
-    """The inverse of `escape_sku`."""
-    for char, code in reversed(_ESCAPES):
-        escaped = escaped.replace(code, char)
-    return escaped
-
-
-def availability_key(sku: str) -> str:
-    """The Redis hash that storefronts read."""
-    return f"availability:{{{escape_sku(sku)}}}"
 
 
 def stock_key(sku: str) -> str:

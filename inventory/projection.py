@@ -3,53 +3,13 @@
 Named tuples where a worker makes many, as in `inventory.stock`.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from hashlib import blake2b
-from typing import NamedTuple, Self
+from collections.abc import Mapping
+from typing import NamedTuple
 
-from inventory.availability import ChannelKind, ChannelPolicy, Status, availability
-from inventory.errors import PolicyError
+from inventory.availability import crossing, promises
+from inventory.policy import NO_OVERRIDES, ChannelOverride, PolicySet
 from inventory.stock import StockLevel
-
-#: The field of the readers' hash that holds the commit time; no channel may take its name.
-AS_OF = "as_of"
-
-
-@dataclass(frozen=True, slots=True)
-class PolicySet:
-    """The policies of all availability channels, prepared once and used for every SKU.
-
-    Attributes:
-        policies: in order of their names.
-        fingerprint: changes when any rule that decides a number changes; the same in every process.
-    """
-
-    policies: tuple[ChannelPolicy, ...]
-    fingerprint: str
-
-    @classmethod
-    def of(cls, policies: Iterable[ChannelPolicy]) -> Self:
-        """Prepare policies; those of other kinds than availability are left out.
-
-        Raises:
-            PolicyError: two policies share a name, or a name would collide with a field of the
-                readers' hash.
-        """
-        chosen = sorted(
-            (policy for policy in policies if policy.kind is ChannelKind.AVAILABILITY),
-            key=lambda policy: policy.name,
-        )
-        names = [policy.name for policy in chosen]
-        for name in names:
-            if not name or ":" in name or name == AS_OF:
-                raise PolicyError(
-                    f"Channel {name!r} cannot be projected: rename it, a name is not empty, "
-                    f"holds no colon and is not {AS_OF!r}."
-                )
-        if len(set(names)) < len(names):
-            raise PolicyError(f"Channels {', '.join(names)}: a name is there twice, rename one.")
-        return cls(tuple(chosen), _fingerprint(chosen))
+from stockwire_client.contract import AlertKind, Status
 
 
 class ChannelState(NamedTuple):
@@ -58,8 +18,11 @@ class ChannelState(NamedTuple):
     Attributes:
         previous_available: what the state before it said; None if the SKU was not listed.
         version: hybrid logical clock in µs; it only rises per SKU (DESIGN guarantee 3).
-        committed_us: commit time in µs since the epoch of the SKU's latest change.
+        committed_us: commit time in µs since the epoch of the latest change behind it.
         restock_at: in ms since the epoch.
+        backorderable: units to be sold in advance, when nothing is available.
+        order_limit: the most that one order may take.
+        previous_status: as `previous_available`.
     """
 
     available: int
@@ -68,6 +31,14 @@ class ChannelState(NamedTuple):
     version: int
     committed_us: int
     restock_at: int | None
+    backorderable: int
+    order_limit: int
+    previous_status: Status | None
+
+    @property
+    def alert(self) -> AlertKind | None:
+        """The threshold that this state has crossed."""
+        return crossing(self.previous_status, self.status)
 
 
 class SkuProjection(NamedTuple):
@@ -77,9 +48,10 @@ class SkuProjection(NamedTuple):
         revision: of the SKU's working state, counted up by every write of it.
         fingerprint: of the policies it was computed with.
         version: the clock of this projection, in µs; also that of its tombstones.
-        committed_us: commit time in µs since the epoch of the SKU's latest change.
-        channels: by channel name. None is a tombstone: the SKU was listed there and no longer is.
-            A channel that came later and never listed it is absent.
+        committed_us: commit time in µs since the epoch of the latest change of the SKU or of what
+            the channels may sell of it.
+        channels: by channel name. None is a tombstone: the SKU was listed there and no longer is,
+            or the channel is gone. A channel that came later and never listed it is absent.
     """
 
     sku: str
@@ -89,6 +61,16 @@ class SkuProjection(NamedTuple):
     committed_us: int
     channels: Mapping[str, ChannelState | None]
 
+    @property
+    def crosses(self) -> bool:
+        """Whether it raises an alert on any channel."""
+        return any(
+            state is not None
+            and state.status is not state.previous_status
+            and state.alert is not None
+            for state in self.channels.values()
+        )
+
 
 class SkuState(NamedTuple):
     """What is kept of one SKU.
@@ -96,12 +78,18 @@ class SkuState(NamedTuple):
     Attributes:
         levels: by warehouse, deleted rows included.
         published: the last projection that was written, None before the first.
+        overrides: what it has of its own, by channel, deleted rows included.
+        partition: of the stock topic, that its latest change came from; None before the first.
+        alerted: version of the last projection whose alerts are known to be published.
     """
 
     sku: str
     revision: int
     levels: Mapping[str, StockLevel]
     published: SkuProjection | None
+    overrides: Mapping[str, ChannelOverride] = NO_OVERRIDES
+    partition: int | None = None
+    alerted: int = 0
 
 
 def project(state: SkuState, policies: PolicySet) -> SkuProjection:
@@ -122,44 +110,42 @@ def project(state: SkuState, policies: PolicySet) -> SkuProjection:
     last = state.published
     if last is not None and is_current(last, state.revision, policies):
         return last
-    committed_us = max(level.committed_us for level in state.levels.values())
+    committed_us = _committed_us(state, policies)
     version = committed_us if last is None else max(committed_us, last.version + 1)
     told = {} if last is None else last.channels
+    previous = {name: before.status for name, before in told.items() if before is not None}
     channels: dict[str, ChannelState | None] = {}
-    for policy in policies.policies:
-        now = availability(state.levels, policy)
-        before = told.get(policy.name)
+    for name, now in promises(state.levels, state.overrides, policies.policies, previous).items():
+        before = told.get(name)
         if now is not None:
-            channels[policy.name] = ChannelState(
+            channels[name] = ChannelState(
                 now.available,
                 now.status,
                 None if before is None else before.available,
                 version,
                 committed_us,
                 now.restock_at,
+                now.backorderable,
+                now.order_limit,
+                None if before is None else before.status,
             )
-        elif last is None or policy.name in told:
-            channels[policy.name] = None
+        elif last is None or name in told:
+            channels[name] = None
+    for name in policies.departed:
+        if last is None or name in told:
+            channels[name] = None
     return SkuProjection(
         state.sku, state.revision + 1, policies.fingerprint, version, committed_us, channels
     )
 
 
+def _committed_us(state: SkuState, policies: PolicySet) -> int:
+    latest = max(level.committed_us for level in state.levels.values())
+    for override in state.overrides.values():
+        latest = max(latest, override.committed_us)
+    return max(latest, policies.committed_us)
+
+
 def is_current(projection: SkuProjection, revision: int, policies: PolicySet) -> bool:
     """Whether a projection holds this revision of the SKU, under these policies."""
     return projection.revision == revision and projection.fingerprint == policies.fingerprint
-
-
-def _fingerprint(policies: Iterable[ChannelPolicy]) -> str:
-    # The topic is left out: it decides where a number goes, not the number.
-    rules = [
-        (
-            policy.name,
-            None if policy.warehouses is None else sorted(policy.warehouses),
-            policy.buffer,
-            policy.share,
-            policy.low_stock_threshold,
-        )
-        for policy in policies
-    ]
-    return blake2b(repr(rules).encode(), digest_size=8).hexdigest()

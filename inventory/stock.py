@@ -46,6 +46,7 @@ class StockChange(NamedTuple):
         after: the row after it, None for a delete.
         committed_us: commit time in µs since the epoch (Debezium `source.ts_us`).
         lsn: the log position, for tracing only; never compared (DESIGN §4.1).
+        traceparent: the W3C trace context that its record carried.
     """
 
     operation: Operation
@@ -55,6 +56,7 @@ class StockChange(NamedTuple):
     after: StockRow | None
     committed_us: int
     lsn: int | None = None
+    traceparent: bytes | None = None
 
     @property
     def version(self) -> int:

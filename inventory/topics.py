@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from inventory.policy import ChannelKind
+
 TOPIC_PREFIX = "stockwire"
 SCHEMA = "inventory"
 
@@ -11,6 +13,7 @@ CHANNEL = f"{TOPIC_PREFIX}.{SCHEMA}.channel"
 CHANNEL_SKU = f"{TOPIC_PREFIX}.{SCHEMA}.channel_sku"
 HEARTBEAT = f"{TOPIC_PREFIX}.{SCHEMA}.heartbeat"
 DEAD_LETTER = f"{TOPIC_PREFIX}.dlq.v1"
+ALERTS = "stock.alerts.v1"
 SIGNALS = f"{TOPIC_PREFIX}.signals"
 #: Debezium's own heartbeat: it carries the offset forward while no captured row changes.
 DEBEZIUM_HEARTBEAT = f"__debezium-heartbeat.{TOPIC_PREFIX}"
@@ -65,13 +68,22 @@ CAPTURE_TOPICS = (
     _delete(events_topic("order"), days=7),
 )
 
-#: The four default channels, and where what cannot be read ends up.
+
+def channel_topic_spec(topic: str, kind: ChannelKind) -> TopicSpec:
+    """How a channel's topic is kept: states compacted, movements for a week."""
+    return _delete(topic, days=7) if kind is ChannelKind.MOVEMENT else _compact(topic)
+
+
+#: The four default channels.
 CHANNEL_TOPICS = (
-    _compact(channel_topic("web")),
-    _compact(channel_topic("app")),
-    _compact(channel_topic("wms")),
-    _delete(channel_topic("erp"), days=7),
+    channel_topic_spec(channel_topic("web"), ChannelKind.AVAILABILITY),
+    channel_topic_spec(channel_topic("app"), ChannelKind.AVAILABILITY),
+    channel_topic_spec(channel_topic("wms"), ChannelKind.LEVEL),
+    channel_topic_spec(channel_topic("erp"), ChannelKind.MOVEMENT),
 )
+
+#: Thresholds that availability has crossed, on every channel.
+ALERT_TOPIC = _delete(ALERTS, days=7)
 
 #: A dead letter carries an original as large as Kafka takes one, and headers on top.
 DEAD_LETTER_TOPIC = TopicSpec(
@@ -81,4 +93,4 @@ DEAD_LETTER_TOPIC = TopicSpec(
     MappingProxyType({"retention.ms": str(14 * _DAY_MS), "max.message.bytes": str(2 * 2**20)}),
 )
 
-ALL_TOPICS = (*CAPTURE_TOPICS, *CHANNEL_TOPICS, DEAD_LETTER_TOPIC)
+ALL_TOPICS = (*CAPTURE_TOPICS, *CHANNEL_TOPICS, ALERT_TOPIC, DEAD_LETTER_TOPIC)

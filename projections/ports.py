@@ -1,13 +1,43 @@
 """What the stream needs of a projection, so that it can also be given one in memory."""
 
 from collections.abc import Mapping
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
-from inventory.projection import PolicySet, SkuProjection
+from inventory.policy import NO_OVERRIDES, ChannelOverride, PolicySet
+from inventory.projection import SkuProjection
 from inventory.stock import StockLevel
 
-#: SKU → warehouse → the level to write.
-Changes: TypeAlias = Mapping[str, Mapping[str, StockLevel]]
+
+class SkuChanges(NamedTuple):
+    """What is to be written of one SKU.
+
+    Attributes:
+        levels: by warehouse.
+        overrides: by channel.
+        partition: of the stock topic, that these came from; None leaves the one that is kept.
+    """
+
+    levels: Mapping[str, StockLevel]
+    overrides: Mapping[str, ChannelOverride] = NO_OVERRIDES
+    partition: int | None = None
+
+
+class Written(NamedTuple):
+    """What a write leaves to be published.
+
+    Attributes:
+        projections: one for each SKU that was given, in that order.
+        replayed: the SKUs whose projection had been written before.
+        unalerted: those of them whose alerts nobody has said to be published.
+    """
+
+    projections: list[SkuProjection]
+    replayed: frozenset[str] = frozenset()
+    unalerted: frozenset[str] = frozenset()
+
+
+#: By SKU.
+Changes: TypeAlias = Mapping[str, SkuChanges]
 
 #: (topic, partition) → next offset, one above the highest that was applied.
 Checkpoint: TypeAlias = Mapping[tuple[str, int], int]
@@ -16,17 +46,23 @@ Checkpoint: TypeAlias = Mapping[tuple[str, int], int]
 class Projector(Protocol):
     """Keeps what every channel is told of every SKU."""
 
-    async def write(
-        self, changes: Changes, policies: PolicySet, checkpoint: Checkpoint
-    ) -> list[SkuProjection]:
-        """Apply changes, and return what is to be published, in the order of `changes`.
+    async def write(self, changes: Changes, policies: PolicySet, checkpoint: Checkpoint) -> Written:
+        """Apply changes, and return what is to be published.
 
-        A level whose version is not higher than the stored one changes nothing, but its SKU's
-        current projection is returned all the same. A SKU given without levels is projected
-        again if the policies changed.
+        A row whose version is not higher than the stored one changes nothing, but its SKU's
+        current projection is returned all the same. A SKU given without rows is projected again
+        if the policies changed.
 
         Raises:
             Outage: nothing or only a part was written; calling again with the same changes
                 completes it.
+        """
+        ...
+
+    async def alerted(self, versions: Mapping[str, int]) -> None:
+        """Note that the alerts of these projections are published, by SKU and version.
+
+        Raises:
+            Outage: calling again completes it.
         """
         ...

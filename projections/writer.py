@@ -10,7 +10,7 @@ A crash between the two leaves a state that is ahead of its projection; the repl
 changes, which must come because their offset was not committed, finds and projects it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha1
 from importlib.resources import files
 from itertools import chain
@@ -21,11 +21,21 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from inventory.errors import Outage
-from inventory.names import availability_key, stock_key
-from inventory.projection import PolicySet, SkuProjection, SkuState, project
-from projections.codec import availability_fields, decode_state, encode_level, encode_projection
+from inventory.names import stock_key
+from inventory.policy import PolicySet
+from inventory.projection import SkuProjection, SkuState, project
+from projections.codec import (
+    ALERTED,
+    OVERRIDE_PREFIX,
+    availability_fields,
+    decode_state,
+    encode_level,
+    encode_override,
+    encode_projection,
+)
 from projections.outage import redis_outages
-from projections.ports import Changes, Checkpoint
+from projections.ports import Changes, Checkpoint, SkuChanges, Written
+from stockwire_client.names import availability_key
 
 #: topic/partition → next Kafka offset; what a failover of Redis lost shows here.
 CHECKPOINT_KEY = "stockwire:checkpoint"
@@ -65,9 +75,7 @@ class ProjectionWriter:
         self._skus_per_call = skus_per_call
         self._attempts = attempts
 
-    async def write(
-        self, changes: Changes, policies: PolicySet, checkpoint: Checkpoint
-    ) -> list[SkuProjection]:
+    async def write(self, changes: Changes, policies: PolicySet, checkpoint: Checkpoint) -> Written:
         """See `projections.ports.Projector.write`. Two round trips, or one for a pure replay.
 
         Raises:
@@ -75,6 +83,8 @@ class ProjectionWriter:
         """
         with redis_outages():
             projections: dict[str, SkuProjection] = {}
+            replayed: set[str] = set()
+            unalerted: set[str] = set()
             pending: Changes = changes
             checkpoints = _checkpoint_commands(checkpoint)
             for _ in range(self._attempts):
@@ -84,9 +94,17 @@ class ProjectionWriter:
                     projections[state.sku] = projection
                     if projection.revision != state.revision:
                         stale.append(projection)
+                        continue
+                    replayed.add(state.sku)
+                    if state.alerted < projection.version:
+                        unalerted.add(state.sku)
                 refused = await self._project(stale, checkpoints)
                 if not refused:
-                    return [projections[sku] for sku in changes]
+                    return Written(
+                        [projections[sku] for sku in changes],
+                        frozenset(replayed),
+                        frozenset(unalerted),
+                    )
                 pending = {sku: changes[sku] for sku in refused}
                 checkpoints = []
         raise Outage(
@@ -94,15 +112,25 @@ class ProjectionWriter:
             f"{self._attempts} times while they were projected; the batch is tried again."
         )
 
+    async def alerted(self, versions: Mapping[str, int]) -> None:
+        """See `projections.ports.Projector.alerted`.
+
+        Raises:
+            Outage: Redis takes no work.
+        """
+        with redis_outages():
+            for reply in await self._execute(
+                [("HSET", stock_key(sku), ALERTED, version) for sku, version in versions.items()]
+            ):
+                if isinstance(reply, RedisError):
+                    raise reply
+
     async def _apply(self, changes: Changes) -> Iterator[SkuState]:
         """Step 1: write what is newer; the state of each SKU afterwards."""
         commands = []
         for chunk in self._chunks(list(changes.items())):
             keys = [stock_key(sku).encode() for sku, _ in chunk]
-            rows = [
-                [part for code, level in levels.items() for part in (code, encode_level(level))]
-                for _, levels in chunk
-            ]
+            rows = [_rows(changed) for _, changed in chunk]
             commands.append(_APPLY.call(keys, orjson.dumps(rows)))
         replies = await self._send(commands)
         return map(decode_state, changes, chain.from_iterable(replies))
@@ -166,6 +194,16 @@ class ProjectionWriter:
     def _chunks(self, items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
         for start in range(0, len(items), self._skus_per_call):
             yield items[start : start + self._skus_per_call]
+
+
+def _rows(changes: SkuChanges) -> list[str]:
+    """The rows of a SKU as `apply.lua` takes them."""
+    rows = ["" if changes.partition is None else str(changes.partition)]
+    for code, level in changes.levels.items():
+        rows += (code, encode_level(level))
+    for channel, override in changes.overrides.items():
+        rows += (f"{OVERRIDE_PREFIX}{channel}", encode_override(override))
+    return rows
 
 
 def _checkpoint_commands(checkpoint: Checkpoint) -> list[_Command]:

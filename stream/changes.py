@@ -1,43 +1,75 @@
-"""From raw records to stock changes, and those that cannot be read."""
+"""From raw records to changes, and those that cannot be read."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from connectors.envelope import read_stock_change
+from connectors.policy_envelope import OverrideChange, read_override_change
 from inventory.errors import InvalidEvent
 from inventory.messages import OutgoingMessage
+from inventory.policy import ChannelOverride
 from inventory.stock import StockChange, StockLevel, level_of
+from inventory.topics import CHANNEL_SKU
+from projections.ports import Changes, SkuChanges
+from stockwire_client.contract import TRACEPARENT
 from stream.dead_letter import dead_letter
 from stream.inbox import Record
 
 
 class Decoded(NamedTuple):
-    """The changes of a batch in order, and a dead letter for each record that is none."""
+    """What a batch holds, each in order.
+
+    Attributes:
+        changes: of stock rows.
+        overrides: what SKUs have of their own on a channel.
+        partitions: where each SKU's changes came from.
+        dead_letters: one for each record that cannot be read.
+    """
 
     changes: list[StockChange]
+    overrides: list[OverrideChange]
+    partitions: dict[str, int]
     dead_letters: list[OutgoingMessage]
 
 
 def decode(records: Iterable[Record], consumer: str) -> Decoded:
     """Read each record; a tombstone follows its delete event and says nothing new."""
-    changes: list[StockChange] = []
-    dead_letters: list[OutgoingMessage] = []
+    found = Decoded([], [], {}, [])
+    changes, overrides, partitions, dead_letters = found
     for record in records:
         if record.value is None:
             continue
         try:
-            changes.append(read_stock_change(record.value))
+            if record.topic == CHANNEL_SKU:
+                override = read_override_change(record.value)
+                overrides.append(override)
+                partitions[override.sku] = record.partition
+                continue
+            change = read_stock_change(record.value)
         except InvalidEvent as reason:
             dead_letters.append(dead_letter(record, reason, consumer))
-    return Decoded(changes, dead_letters)
+            continue
+        if record.headers:
+            change = change._replace(traceparent=dict(record.headers).get(TRACEPARENT))
+        changes.append(change)
+        partitions[change.sku] = record.partition
+    return found
 
 
-def conflate(changes: Iterable[StockChange]) -> dict[str, dict[str, StockLevel]]:
-    """The latest level of each row, by SKU and warehouse; earlier ones would be overwritten."""
-    latest: dict[str, dict[str, StockLevel]] = {}
-    for change in changes:
-        rows = latest.setdefault(change.sku, {})
+def conflate(decoded: Decoded) -> Changes:
+    """The latest version of each row, by SKU; earlier ones would be overwritten."""
+    levels: dict[str, dict[str, StockLevel]] = {}
+    overrides: dict[str, dict[str, ChannelOverride]] = {}
+    for change in decoded.changes:
+        rows = levels.setdefault(change.sku, {})
         known = rows.get(change.warehouse)
         if known is None or change.version > known.version:
             rows[change.warehouse] = level_of(change)
-    return latest
+    for sku, channel, override in decoded.overrides:
+        own = overrides.setdefault(sku, {})
+        if channel not in own or override.version > own[channel].version:
+            own[channel] = override
+    return {
+        sku: SkuChanges(levels.get(sku, {}), overrides.get(sku, {}), partition)
+        for sku, partition in decoded.partitions.items()
+    }

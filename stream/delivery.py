@@ -9,7 +9,7 @@ See docs/decisions/0003-batch-delivery.md.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, ClassVar
 
 import faust
@@ -105,11 +105,25 @@ class BatchApp(faust.App):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.inbox = inbox
         self._agent: Callable[[Inbox], Coroutine[Any, Any, None]] | None = None
+        self._held: frozenset[TP] = frozenset()
 
-    def consume(self, topic: str, agent: Callable[[Inbox], Coroutine[Any, Any, None]]) -> None:
-        """Subscribe to a topic of raw bytes, and let `agent` empty the inbox while the app runs."""
-        self.topics.add(self.topic(topic, key_type=bytes, value_type=bytes))
+    def consume(
+        self, topics: Iterable[str], agent: Callable[[Inbox], Coroutine[Any, Any, None]]
+    ) -> None:
+        """Subscribe to topics of raw bytes, and let `agent` empty the inbox while the app runs."""
+        for topic in topics:
+            self.topics.add(self.topic(topic, key_type=bytes, value_type=bytes))
         self._agent = agent
+
+    def partitions(self, topic: str) -> frozenset[int]:
+        """The partitions of a topic that this worker holds now; none during a rebalance."""
+        return frozenset(tp.partition for tp in self._held if tp.topic == topic)
+
+    async def _on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        # Before the first record of them can come: who knows the partitions knows it then.
+        self._held = frozenset(assigned)
+        await super()._on_partitions_assigned(assigned, generation_id)
+        await self.inbox.wake()
 
     def _new_transport(self) -> BatchTransport:
         return BatchTransport(self.conf.broker_consumer, self, loop=self.loop)
@@ -140,6 +154,7 @@ class BatchApp(faust.App):  # type: ignore[misc]
 
     async def _consumer_wait_empty(self, consumer: BatchConsumer, logger: Any) -> None:
         """Faust's hook on revocation and on shutdown: finish the batch in hand and commit it."""
+        self._held = frozenset()
         drained = await self.inbox.drain(DRAIN_TIMEOUT)
         await consumer.commit()
         await self.inbox.release()

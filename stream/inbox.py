@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -70,15 +70,30 @@ class Inbox:
             self._changed.notify_all()
             return True
 
-    async def take(self, most: int) -> Batch:
-        """Wait for at least one record and return up to `most`, as a batch in flight."""
+    async def take(self, most: int, unless: Callable[[], bool] = lambda: False) -> Batch:
+        """Wait for at least one record and return up to `most`, as a batch in flight.
+
+        While `unless` holds, nobody waits: the batch may be empty, for work of another kind that
+        is to be finished like a batch. `wake` has it asked again.
+        """
         async with self._changed:
-            await self._changed.wait_for(lambda: self._queue)
+            await self._changed.wait_for(lambda: self._queue or unless())
             records = [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
             batch = Batch(records)
             self._in_flight.add(batch)
             self._changed.notify_all()
             return batch
+
+    async def wake(self) -> None:
+        """Have those who wait look again."""
+        async with self._changed:
+            self._changed.notify_all()
+
+    def begin(self) -> Batch:
+        """A batch in flight without records, for work of another kind."""
+        batch = Batch([])
+        self._in_flight.add(batch)
+        return batch
 
     async def confirm(self, batch: Batch) -> None:
         """Note that all effects of a batch are acknowledged; batches are confirmed in order."""

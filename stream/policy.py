@@ -1,13 +1,13 @@
 """The channels' policies: read whole before any stock is taken, and followed from then on."""
 
-from collections.abc import Container
+from collections.abc import Awaitable, Callable
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from connectors.envelope import read_policy_change
-from inventory.availability import ChannelKind, ChannelPolicy
+from connectors.policy_envelope import read_policy_change
 from inventory.errors import InvalidEvent, PolicyError
+from inventory.policy import ChannelKind, ChannelPolicy
 from inventory.topics import CHANNEL
 
 log = structlog.stdlib.get_logger(__name__)
@@ -17,14 +17,20 @@ _PATIENCE_MS = 5000
 
 
 class PolicyTable:
-    """The policies as of the last change read, by channel."""
+    """The policies as of the last change read, by channel.
+
+    Attributes:
+        revision: rises with every change.
+        whole: whether the table's initial snapshot has been read to its end.
+    """
 
     def __init__(self) -> None:
         """Start without any channel."""
         self._policies: dict[str, ChannelPolicy] = {}
-        self._missing: set[str] = set()
+        self._departed: dict[str, ChannelPolicy] = {}
+        self._versions: dict[str, int] = {}
+        self.revision = 0
         self.whole = False
-        """Whether the table's initial snapshot has been read to its end."""
 
     def apply(self, value: bytes | None) -> None:
         """Take one event of the channel topic; a tombstone follows its delete event.
@@ -36,43 +42,51 @@ class PolicyTable:
             return
         change = read_policy_change(value)
         self.whole = self.whole or change.whole
-        if change.policy is None:
-            self._policies.pop(change.name, None)
+        name = change.policy.name
+        if change.version < self._versions.get(name, 0):
+            return
+        self._versions[name] = change.version
+        if change.gone:
+            self._policies.pop(name, None)
+            self._departed[name] = change.policy
+            self.revision += 1
         else:
             self.put(change.policy)
 
     def put(self, policy: ChannelPolicy) -> None:
         """Set one channel's policy."""
         self._policies[policy.name] = policy
+        self._departed.pop(policy.name, None)
+        self.revision += 1
 
     def names(self) -> list[str]:
         """All channels."""
         return sorted(self._policies)
 
     def of_kind(self, *kinds: ChannelKind) -> tuple[ChannelPolicy, ...]:
-        """The channels of these kinds that can be published to, by name."""
+        """The channels of these kinds, by name."""
+        return tuple(policy for _, policy in sorted(self._policies.items()) if policy.kind in kinds)
+
+    def departed(self, *kinds: ChannelKind) -> tuple[ChannelPolicy, ...]:
+        """The channels of these kinds that are gone, as they were; none whose topic is in use."""
+        used = {policy.topic for policy in self._policies.values()}
         return tuple(
             policy
-            for name, policy in sorted(self._policies.items())
-            if policy.kind in kinds and name not in self._missing
+            for _, policy in sorted(self._departed.items())
+            if policy.kind in kinds and policy.topic not in used
         )
-
-    def leave_out_missing(self, topics: Container[str]) -> set[str]:
-        """Leave out the channels whose topic is not among `topics`; their names.
-
-        Waiting for a topic that nobody makes would hold up the channels beside it.
-        """
-        self._missing = {p.name for p in self._policies.values() if p.topic not in topics}
-        return self._missing
 
 
 class PolicyFollower:
     """Reads the whole channel topic without a consumer group: every worker needs every row."""
 
-    def __init__(self, bootstrap: str, client_id: str) -> None:
-        """Follow the topic on these brokers."""
+    def __init__(
+        self, bootstrap: str, client_id: str, on_change: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Follow the topic on these brokers; `on_change` is told when there is something new."""
         self._bootstrap = bootstrap
         self._client_id = client_id
+        self._on_change = on_change
         self._consumer: AIOKafkaConsumer | None = None
         self.table = PolicyTable()
 
@@ -98,27 +112,19 @@ class PolicyFollower:
         while not (self.table.whole and await self._reached(consumer, ends)):
             if not await self._read_some(consumer) and not self.table.whole:
                 log.info("waiting for the channel policy", topic=CHANNEL)
-        await self._look_for_topics(consumer)
 
     async def follow(self) -> None:
         """Apply changes as they are committed, until cancelled."""
         consumer = self._consumer
         assert consumer is not None, "load() comes first"
-        missing: set[str] = set()
         while True:
-            if await self._read_some(consumer) or missing:
-                missing = await self._look_for_topics(consumer)
+            if await self._read_some(consumer):
+                await self._on_change()
 
     async def close(self) -> None:
         """Leave the brokers."""
         if self._consumer is not None:
             await self._consumer.stop()
-
-    async def _look_for_topics(self, consumer: AIOKafkaConsumer) -> set[str]:
-        missing = self.table.leave_out_missing(await consumer.topics())
-        if missing:
-            log.warning("channels without a topic are left out", channels=sorted(missing))
-        return missing
 
     async def _read_some(self, consumer: AIOKafkaConsumer) -> int:
         fetched = await consumer.getmany(timeout_ms=_PATIENCE_MS)

@@ -3,26 +3,34 @@
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import redis.asyncio
 import structlog
 
 from inventory.errors import StockwireError
 from inventory.settings import Settings
-from inventory.topics import STOCK
+from inventory.topics import ALERTS, CHANNEL_SKU, DEAD_LETTER, STOCK
+from projections.marks import Marks
 from projections.writer import ProjectionWriter
 from stream.agents.availability import AvailabilityAgent
 from stream.agents.ledger import LedgerAgent
+from stream.alerts import Alerts, KafkaAlertLog
+from stream.catchup import CatchUp
 from stream.delivery import BatchApp
 from stream.inbox import Batch, Inbox
-from stream.pipeline import run_agent
+from stream.pipeline import Background, run_agent
 from stream.policy import PolicyFollower, PolicyTable
 from stream.publisher import KafkaPublisher, Publisher
+from stream.roll import Roll
+from stream.standing import KafkaStandings
+from stream.stock_reader import StockReader
+from stream.sweep import Sweep
+from stream.told import Told
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -38,33 +46,74 @@ class Agent(Protocol):
     async def __call__(self, batch: Batch) -> Awaitable[None]: ...
 
 
+class Work(NamedTuple):
+    """What a worker does with each batch, and between the batches."""
+
+    agent: Agent
+    background: Background
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What an agent may be made of; what it opens is closed with `resources`."""
+    """What an agent may be made of; what it opens is closed with `resources`.
+
+    Attributes:
+        identity: how the worker names itself to the brokers.
+        assigned: the partitions of the stock topic that the worker holds now.
+    """
 
     settings: Settings
+    identity: str
     policies: PolicyTable
     publisher: Publisher
+    inbox: Inbox
+    assigned: Callable[[], Collection[int]]
     resources: AsyncExitStack
 
 
-MakeAgent = Callable[[Parts], Agent]
+MakeWork = Callable[[Parts], Work]
 
 
-def availability_agent(parts: Parts) -> Agent:
-    """The agent that writes the Redis projection and tells the availability channels."""
+def availability_work(parts: Parts) -> Work:
+    """Writes the Redis projection and tells the availability channels."""
     client = redis.asyncio.Redis.from_url(str(parts.settings.redis_url), socket_timeout=5.0)
     parts.resources.push_async_callback(client.aclose)
-    return AvailabilityAgent(parts.policies, ProjectionWriter(client), parts.publisher)
+    projector = ProjectionWriter(client)
+    alerts = Alerts(KafkaAlertLog(parts.settings.kafka_bootstrap, parts.identity))
+    told = Told(Marks(client), parts.policies, parts.inbox, parts.assigned)
+    sweep = Sweep(
+        client,
+        told,
+        projector,
+        parts.publisher,
+        parts.policies,
+        alerts,
+        parts.inbox,
+        parts.assigned,
+        parts.settings.partitions,
+        parts.identity,
+    )
+    return Work(AvailabilityAgent(told, projector, parts.publisher, alerts), sweep)
 
 
-def ledger_agent(parts: Parts) -> Agent:
-    """The agent that tells warehouse systems and ledgers."""
-    return LedgerAgent(parts.policies, parts.publisher)
+def ledger_work(parts: Parts) -> Work:
+    """Tells warehouse systems and ledgers."""
+    bootstrap = parts.settings.kafka_bootstrap
+    standings = KafkaStandings(bootstrap, parts.identity)
+    roll = Roll(parts.policies, parts.publisher, standings, parts.inbox, parts.assigned)
+    reader = StockReader(bootstrap, parts.identity, parts.inbox.wake)
+    parts.resources.push_async_callback(reader.close)
+    catch_up = CatchUp(roll, parts.publisher, standings, reader, parts.settings.partitions)
+    return Work(LedgerAgent(roll), catch_up)
 
 
-AGENTS: MappingProxyType[str, MakeAgent] = MappingProxyType(
-    {"availability": availability_agent, "ledger": ledger_agent}
+AGENTS: MappingProxyType[str, MakeWork] = MappingProxyType(
+    {"availability": availability_work, "ledger": ledger_work}
+)
+
+#: What each agent reads; topics of one agent are divided among its workers alike.
+TOPICS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
+    {"availability": (STOCK, CHANNEL_SKU), "ledger": (STOCK,)}
 )
 
 
@@ -99,7 +148,7 @@ def make_app(agent: str, settings: Settings, inbox: Inbox) -> BatchApp:
 
 
 async def run_worker(
-    name: str, settings: Settings, make_agent: MakeAgent, publisher: Publisher | None = None
+    name: str, settings: Settings, make_work: MakeWork, publisher: Publisher | None = None
 ) -> None:
     """Run one worker until SIGTERM or SIGINT, then finish the batch in hand and leave the group.
 
@@ -112,19 +161,30 @@ async def run_worker(
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with AsyncExitStack() as resources:
+        inbox = Inbox(INBOX_LIMIT)
+        app = make_app(name, settings, inbox)
         if publisher is None:
-            kafka_publisher = KafkaPublisher(settings.kafka_bootstrap, identity)
-            resources.callback(kafka_publisher.close)
-            publisher = kafka_publisher
-        policies = PolicyFollower(settings.kafka_bootstrap, identity)
+            kafka = KafkaPublisher(settings.kafka_bootstrap, identity, (DEAD_LETTER, ALERTS))
+            resources.callback(kafka.close)
+            app.run_beside(kafka.watch(inbox.wake), "Watching the topics")
+            publisher = kafka
+        policies = PolicyFollower(settings.kafka_bootstrap, identity, inbox.wake)
         resources.push_async_callback(policies.close)
         if not await _unless(stopping, policies.load()):
             return
         log.info("policy loaded", channels=policies.table.names())
-        inbox = Inbox(INBOX_LIMIT)
-        agent = make_agent(Parts(settings, policies.table, publisher, resources))
-        app = make_app(name, settings, inbox)
-        app.consume(STOCK, lambda inbox: run_agent(inbox, agent))
+        agent, background = make_work(
+            Parts(
+                settings,
+                identity,
+                policies.table,
+                publisher,
+                inbox,
+                lambda: app.partitions(STOCK),
+                resources,
+            )
+        )
+        app.consume(TOPICS[name], lambda inbox: run_agent(inbox, agent, background))
         app.run_beside(policies.follow(), "Following the channel policy")
         resources.push_async_callback(app.stop)
         await app.start()

@@ -69,7 +69,8 @@ def stack(settings: Settings) -> Iterator[Stack]:
     """
     console = Console(stderr=True)
     stack = Stack(settings)
-    if os.environ.get("TEST_STACK") == "running":
+    keep = os.environ.get("TEST_STACK") == "running"
+    if keep and STACK_DIR.exists():
         bring_up(settings, console)
         yield stack
         return
@@ -82,7 +83,8 @@ def stack(settings: Settings) -> Iterator[Stack]:
         bring_up(settings, console)
         yield stack
     finally:
-        stack.stop()
+        if not keep:
+            stack.stop()
 
 
 def _insert_before_capture(settings: Settings) -> None:

@@ -3,14 +3,17 @@
 import dataclasses
 import itertools
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from inventory.availability import ChannelKind, ChannelPolicy, Status, availability
-from inventory.projection import ChannelState, PolicySet, SkuProjection, SkuState
+from inventory.availability import promises
+from inventory.policy import NO_OVERRIDES, ChannelKind, ChannelOverride, ChannelPolicy, PolicySet
+from inventory.projection import ChannelState, SkuProjection, SkuState
 from inventory.stock import StockLevel
-from projections.ports import Changes, Checkpoint
+from projections.ports import Changes, Checkpoint, SkuChanges, Written
+from stockwire_client.contract import Status
 from tests.histories import deliveries, histories, outcome
 
 WEB = ChannelPolicy("web", ChannelKind.AVAILABILITY, "stock.web.v1")
@@ -18,7 +21,7 @@ APP = ChannelPolicy(
     "app",
     ChannelKind.AVAILABILITY,
     "stock.app.v1",
-    warehouses=frozenset({"ams", "lon"}),
+    warehouses=("ams", "lon"),
     buffer=2,
     share=5_000,
     low_stock_threshold=3,
@@ -60,17 +63,22 @@ def gone(version: int, committed_us: int = NOW) -> StockLevel:
     return StockLevel(0, 0, 0, 0, None, version, committed_us, deleted=True)
 
 
+#: SKU → warehouse → the level to write.
+Levels = Mapping[str, Mapping[str, StockLevel]]
+
+
 class Driver(ABC):
     """Drives a projector from a test, and looks at what it keeps."""
 
     @abstractmethod
-    def write(
-        self, changes: Changes, policies: PolicySet = POLICIES, checkpoint: Checkpoint | None = None
-    ) -> list[SkuProjection]: ...
+    def send(self, changes: Changes, policies: PolicySet, checkpoint: Checkpoint) -> Written: ...
 
     @abstractmethod
-    def crash_after_apply(self, changes: Changes) -> None:
-        """A write that ends between its two steps."""
+    def apply(self, changes: Changes) -> None:
+        """The first of the two steps of a write."""
+
+    @abstractmethod
+    def alerted(self, versions: Mapping[str, int]) -> None: ...
 
     @abstractmethod
     def state(self, sku: str) -> SkuState: ...
@@ -78,9 +86,23 @@ class Driver(ABC):
     @abstractmethod
     def checkpoint(self) -> dict[tuple[str, int], int]: ...
 
+    def write(
+        self, levels: Levels, policies: PolicySet = POLICIES, checkpoint: Checkpoint | None = None
+    ) -> list[SkuProjection]:
+        changes = {sku: SkuChanges(rows) for sku, rows in levels.items()}
+        return self.send(changes, policies, checkpoint or {}).projections
+
     def write_one(self, sku: str, policies: PolicySet = POLICIES, **levels) -> SkuProjection:
         (projection,) = self.write({sku: levels}, policies)
         return projection
+
+    def override(self, sku: str, **overrides) -> SkuProjection:
+        (projection,) = self.send({sku: SkuChanges({}, overrides)}, POLICIES, {}).projections
+        return projection
+
+    def crash_after_apply(self, levels: Levels) -> None:
+        """A write that ends between its two steps."""
+        self.apply({sku: SkuChanges(rows) for sku, rows in levels.items()})
 
 
 def numbers(projection: SkuProjection | None):
@@ -92,19 +114,22 @@ def numbers(projection: SkuProjection | None):
     }
 
 
-def expected_numbers(levels, policies: PolicySet):
-    told = {}
-    for policy in policies.policies:
-        now = availability(levels, policy)
-        if now is not None:
-            told[policy.name] = (now.available, now.status, now.restock_at)
-        else:
-            told[policy.name] = None
-    return told
+def expected_numbers(levels, policies: PolicySet, previous=None):
+    promised = promises(levels, NO_OVERRIDES, policies.policies, previous or {})
+    return {
+        name: now and (now.available, now.status, now.restock_at) for name, now in promised.items()
+    }
 
 
-def without_tombstones(told):
-    return {channel: state for channel, state in told.items() if state is not None}
+def assert_numbers(projection: SkuProjection | None, levels) -> None:
+    """What a projection lists is what the formula says of these levels.
+
+    The hysteresis depends on the way: the status must be one that would stay.
+    """
+    listed = {name: told for name, told in numbers(projection).items() if told}
+    statuses = {name: status for name, (_, status, _) in listed.items()}
+    expected = expected_numbers(levels, POLICIES, statuses)
+    assert listed == {name: told for name, told in expected.items() if told}
 
 
 on_fresh_skus = settings(
@@ -133,8 +158,7 @@ class ProjectorContract:
         assert driver.state(ordered).levels == outcome(history)
         assert driver.state(shuffled).levels == outcome(history)
         for sku in (ordered, shuffled):
-            listed = {n: v for n, v in numbers(driver.state(sku).published).items() if v}
-            assert listed == without_tombstones(expected_numbers(outcome(history), POLICIES))
+            assert_numbers(driver.state(sku).published, outcome(history))
         for before, after in itertools.pairwise(told):
             if after.revision == before.revision:
                 assert after == before
@@ -149,8 +173,8 @@ class ProjectorContract:
         )
         assert projection.sku == sku
         assert projection.channels == {
-            "web": ChannelState(18, Status.IN_STOCK, None, NOW, NOW, restock),
-            "app": ChannelState(5, Status.IN_STOCK, None, NOW, NOW, restock),
+            "web": ChannelState(18, Status.IN_STOCK, None, NOW, NOW, restock, 0, 18, None),
+            "app": ChannelState(5, Status.IN_STOCK, None, NOW, NOW, restock, 0, 5, None),
         }
 
     def test_the_clock_is_the_commit_time_or_the_previous_plus_one(self, driver: Driver):
@@ -168,7 +192,7 @@ class ProjectorContract:
         driver.write_one(sku, ams=level(2, 10))
         projection = driver.write_one(sku, ams=level(4, 9))
         assert projection.channels["web"] == ChannelState(
-            9, Status.IN_STOCK, 10, NOW + 1, NOW, None
+            9, Status.IN_STOCK, 10, NOW + 1, NOW, None, 0, 9, Status.IN_STOCK
         )
 
     def test_a_replay_tells_the_same_again(self, driver: Driver):
@@ -207,7 +231,9 @@ class ProjectorContract:
 
         again = driver.write_one(sku, ams=level(4, 6))
         assert again.version == NOW + 2
-        assert again.channels["web"] == ChannelState(6, Status.IN_STOCK, None, NOW + 2, NOW, None)
+        assert again.channels["web"] == ChannelState(
+            6, Status.IN_STOCK, None, NOW + 2, NOW, None, 0, 6, None
+        )
 
     def test_tombstones_are_repeated_for_who_missed_them(self, driver: Driver):
         sku = fresh_sku()
@@ -236,10 +262,71 @@ class ProjectorContract:
         projection = driver.write_one(sku, other)
         assert projection.version == first.version + 1
         assert projection.channels == {
-            "web": ChannelState(6, Status.IN_STOCK, 10, first.version + 1, NOW, None)
+            "web": ChannelState(
+                6, Status.IN_STOCK, 10, first.version + 1, NOW, None, 0, 6, Status.IN_STOCK
+            )
         }
         assert driver.write_one(sku, other) == projection
         assert driver.write_one(sku, POLICIES).version == first.version + 2
+
+    def test_what_a_sku_has_of_its_own_counts_at_once(self, driver: Driver):
+        sku = fresh_sku()
+        first = driver.write_one(sku, ams=level(2, 10))
+        own = driver.override(sku, web=ChannelOverride(6, NOW + 5, buffer=5))
+        assert numbers(own)["web"] == (5, Status.LOW_STOCK, None)
+        assert own.version == NOW + 5 > first.version, "the override's commit is the latest change"
+        stale = driver.override(sku, web=ChannelOverride(4, NOW, buffer=9))
+        assert stale == own
+        gone = driver.override(sku, web=ChannelOverride(7, NOW + 9, deleted=True))
+        assert numbers(gone)["web"] == (10, Status.IN_STOCK, None)
+        assert driver.override(sku, web=ChannelOverride(6, NOW + 5, buffer=5)) == gone
+
+    def test_a_ring_fence_is_told_to_the_other_channels(self, driver: Driver):
+        sku = fresh_sku()
+        driver.write_one(sku, ams=level(2, 20))
+        projection = driver.override(sku, app=ChannelOverride(2, NOW, ring_fence=12))
+        assert numbers(projection)["web"] == (8, Status.IN_STOCK, None)
+        assert numbers(projection)["app"] == (12 + (20 - 12 - 2) // 2, Status.IN_STOCK, None)
+
+    def test_an_override_may_come_before_the_stock(self, driver: Driver):
+        sku = fresh_sku()
+        assert driver.override(sku, web=ChannelOverride(2, NOW, blocked=True)).channels == {}
+        told = driver.write_one(sku, ams=level(2, 10))
+        assert numbers(told)["web"] == (0, Status.SKU_BLOCKED, None)
+
+    def test_the_partition_of_the_latest_change_is_kept(self, driver: Driver):
+        sku = fresh_sku()
+        driver.send({sku: SkuChanges({"ams": level(2)}, partition=3)}, POLICIES, {})
+        assert driver.state(sku).partition == 3
+        driver.write_one(sku)
+        assert driver.state(sku).partition == 3
+        driver.send({sku: SkuChanges({"ams": level(4)}, partition=5)}, POLICIES, {})
+        assert driver.state(sku).partition == 5
+
+    def test_a_channel_that_is_gone_is_told_so_until_it_is_forgotten(self, driver: Driver):
+        sku = fresh_sku()
+        driver.write_one(sku, ams=level(2, 10))
+        departed = PolicySet.of([WEB], {"app": "stock.app.v1"})
+        assert driver.write_one(sku, departed, ams=level(4, 9)).channels["app"] is None
+        assert driver.write_one(sku, departed, ams=level(6, 8)).channels["app"] is None
+        forgotten = driver.write_one(sku, PolicySet.of([WEB]), ams=level(8, 7))
+        assert set(forgotten.channels) == {"web"}
+
+    def test_a_replay_is_told_from_a_change_and_knows_whether_its_alerts_are_out(
+        self, driver: Driver
+    ):
+        sku = fresh_sku()
+        changes = {sku: SkuChanges({"ams": level(4, 0)})}
+        driver.write_one(sku, ams=level(2, 10))
+        first = driver.send(changes, POLICIES, {})
+        assert (first.replayed, first.unalerted) == (frozenset(), frozenset())
+        assert first.projections[0].crosses
+        again = driver.send(changes, POLICIES, {})
+        assert (again.replayed, again.unalerted) == ({sku}, {sku})
+        driver.alerted({sku: again.projections[0].version})
+        known = driver.send(changes, POLICIES, {})
+        assert (known.replayed, known.unalerted) == ({sku}, frozenset())
+        assert known.projections == first.projections
 
     def test_an_unknown_sku_without_levels_leaves_nothing(self, driver: Driver):
         sku = fresh_sku()

@@ -1,18 +1,35 @@
 """Stock changes become availability in Redis, and messages for the channels that show it."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection, Iterable, Mapping
+from typing import Protocol
 
-from stamina import retry_context
-
-from inventory.availability import ChannelKind
-from inventory.errors import Outage
-from inventory.messages import availability_messages
-from inventory.projection import PolicySet, SkuProjection
-from projections.ports import Changes, Projector
+from inventory.messages import IN_SNAPSHOT, Header, OutgoingMessage, availability_messages
+from inventory.policy import PolicySet
+from inventory.projection import SkuProjection
+from inventory.stock import StockChange
+from projections.ports import Projector
+from stockwire_client.contract import TRACEPARENT
+from stream.alerts import Alerts, alerted
 from stream.changes import conflate, decode
 from stream.inbox import Batch
-from stream.policy import PolicyTable
-from stream.publisher import Publisher
+from stream.publisher import Later, Publisher
+from stream.retry import until_it_works
+
+
+class Channels(Protocol):
+    """What is to be known of the channels, and to be remembered of them (`stream.told`)."""
+
+    async def policies(self, partitions: Collection[int]) -> PolicySet:
+        """All availability channels, and those that are gone and may not have heard of it."""
+        ...
+
+    def is_whole(self, partition: int, channel: str) -> bool:
+        """Whether the channel was told of all SKUs of a partition; else it is being told."""
+        ...
+
+    async def behind(self, topics: Iterable[str], partitions: Iterable[int]) -> None:
+        """Note, before anything is committed, that these topics have missed something."""
+        ...
 
 
 class AvailabilityAgent:
@@ -20,26 +37,66 @@ class AvailabilityAgent:
 
     name = "stockwire-availability"
 
-    def __init__(self, policies: PolicyTable, projector: Projector, publisher: Publisher) -> None:
+    def __init__(
+        self, channels: Channels, projector: Projector, publisher: Publisher, alerts: Alerts
+    ) -> None:
         """Work with these ports."""
-        self._policies = policies
+        self._channels = channels
         self._projector = projector
         self._publisher = publisher
+        self._alerts = alerts
 
     async def __call__(self, batch: Batch) -> Awaitable[None]:
-        """Apply a batch; await the result to know that its messages are acknowledged."""
-        policies = PolicySet.of(self._policies.of_kind(ChannelKind.AVAILABILITY))
-        changes, messages = decode(batch.records, self.name)
-        for projection in await self._write(conflate(changes), policies, batch):
-            messages += availability_messages(projection, policies.policies)
-        return await self._publisher.publish(messages)
+        """Apply a batch; await the result to know that its effects are acknowledged."""
+        decoded = decode(batch.records, self.name)
+        policies = await self._channels.policies({*decoded.partitions.values()})
+        changes = conflate(decoded)
+        written = await until_it_works(
+            lambda: self._projector.write(changes, policies, batch.positions)
+        )
+        messages = [*decoded.dead_letters]
+        traces = _traces(decoded.changes)
+        for projection in written.projections:
+            partition = decoded.partitions[projection.sku]
+            messages += self._messages(projection, policies, partition, traces)
+        messages += await until_it_works(lambda: self._alerts.of(written))
+        receipt = await self._publisher.publish(messages)
+        return Later(lambda: self._settle(batch, receipt, alerted(written.projections)))
 
-    async def _write(
-        self, changes: Changes, policies: PolicySet, batch: Batch
-    ) -> list[SkuProjection]:
-        async for attempt in retry_context(
-            on=Outage, attempts=None, timeout=None, wait_initial=0.05, wait_jitter=0.1, wait_max=2.0
-        ):
-            with attempt:
-                return await self._projector.write(changes, policies, batch.positions)
-        raise AssertionError("unreachable: retried without end")
+    def _messages(
+        self,
+        projection: SkuProjection,
+        policies: PolicySet,
+        partition: int,
+        traces: Mapping[str, tuple[Header, ...]],
+    ) -> Iterable[OutgoingMessage]:
+        marks = traces.get(projection.sku, ())
+        joining: list[tuple[str, str]] = []
+        whole: list[tuple[str, str]] = []
+        for policy in policies.policies:
+            told = whole if self._channels.is_whole(partition, policy.name) else joining
+            told.append((policy.name, policy.topic))
+        whole += policies.departed.items()
+        messages = availability_messages(projection, whole, marks)
+        if joining:
+            messages += availability_messages(projection, joining, (*IN_SNAPSHOT, *marks))
+        return messages
+
+    async def _settle(
+        self, batch: Batch, receipt: Awaitable[frozenset[str]], alerts: Mapping[str, int]
+    ) -> None:
+        refused = await receipt
+        if refused:
+            partitions = {partition for _, partition in batch.positions}
+            await self._channels.behind(refused, partitions)
+        if alerts:
+            await until_it_works(lambda: self._projector.alerted(alerts))
+
+
+def _traces(changes: Iterable[StockChange]) -> dict[str, tuple[Header, ...]]:
+    """By SKU, the trace context of its latest change that carries one."""
+    return {
+        change.sku: ((TRACEPARENT, change.traceparent),)
+        for change in changes
+        if change.traceparent is not None
+    }

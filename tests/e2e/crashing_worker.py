@@ -1,6 +1,9 @@
-"""An availability worker that dies (kill -9) between the Redis write and the publish of one SKU.
+"""An availability worker that ends (kill -9, or an exception) where it tells of one SKU.
 
-python -m tests.e2e.crashing_worker SKU
+python -m tests.e2e.crashing_worker kill|raise|told SKU
+
+`kill` and `raise` come between the write to Redis and the publish; `told` is a kill once Kafka has
+acknowledged, before anybody knows of that.
 """
 
 import asyncio
@@ -11,6 +14,7 @@ from collections.abc import Awaitable, Sequence
 
 from inventory.messages import OutgoingMessage
 from inventory.settings import load_settings
+from inventory.topics import ALERTS, DEAD_LETTER
 from stream.publisher import KafkaPublisher
 from stream.worker import AGENTS, run_worker
 
@@ -19,14 +23,16 @@ class CrashingPublisher(KafkaPublisher):
     """Publishes everything but batches that hold the SKU: there the process ends, or raises."""
 
     def __init__(self, bootstrap: str, client_id: str, how: str, sku: bytes) -> None:
-        super().__init__(bootstrap, client_id)
+        super().__init__(bootstrap, client_id, (DEAD_LETTER, ALERTS))
         self._how = how
         self._sku = sku
 
-    async def publish(self, messages: Sequence[OutgoingMessage]) -> Awaitable[None]:
+    async def publish(self, messages: Sequence[OutgoingMessage]) -> Awaitable[frozenset[str]]:
         if any(message.key == self._sku for message in messages):
             if self._how == "raise":
                 raise RuntimeError("raised on purpose")
+            if self._how == "told":
+                await (await super().publish(messages))
             os.kill(os.getpid(), signal.SIGKILL)
         return await super().publish(messages)
 

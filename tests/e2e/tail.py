@@ -61,6 +61,14 @@ class Tail:
                 return told
         raise AssertionError(f"no such message within {timeout} s; seen: {self.seen[-5:]}")
 
+    def drain(self) -> bool:
+        """Take what has arrived by now; always true."""
+        while (message := self._consumer.poll(0.1)) is not None:
+            assert message.error() is None, message.error()
+            headers = dict(message.headers() or ())
+            self.seen.append(Told(message.key(), message.value(), headers))
+        return True
+
     def of(self, sku: str) -> list[Any]:
         """What was seen so far of a SKU, decoded; a tombstone is None."""
         keys = (sku.encode(),)

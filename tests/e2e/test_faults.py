@@ -15,7 +15,7 @@ from audit.auditor import Auditor
 from bench.load import run as run_load
 from bench.load import seed_catalogue
 from bench.workload import WorkloadPlan
-from inventory.topics import DEAD_LETTER, STOCK, channel_topic
+from inventory.topics import CHANNEL_SKU, DEAD_LETTER, STOCK, channel_topic
 from stream.worker import group_id
 from tests.conftest import ROOT, TEST_ENVIRONMENT
 from tests.polling import eventually
@@ -186,6 +186,36 @@ def test_a_second_worker_joins_and_leaves_while_changes_flow(workers, settings):
         second.kill()
     eventually(lambda: len(members(settings, "availability")) == 1)
     assert load().changes > 1000
+    assert_no_drift(settings)
+
+
+def test_a_sku_has_one_worker_for_its_stock_and_its_overrides(workers, settings, database):
+    """Two would overtake each other on the channels' topics."""
+    second = python_module("stream", "availability")
+
+    def divided():
+        held = [
+            {
+                topic: {tp.partition for tp in m.assignment.topic_partitions if tp.topic == topic}
+                for topic in (STOCK, CHANNEL_SKU)
+            }
+            for m in members(settings, "availability")
+        ]
+        return len(held) == 2 and all(each[STOCK] for each in held) and held
+
+    try:
+        held = eventually(divided)
+        assert all(each[STOCK] == each[CHANNEL_SKU] for each in held)
+        assert set().union(*(each[STOCK] for each in held)) == {*range(settings.partitions)}
+        # Both have to tell their part of the SKUs.
+        with database.transaction():
+            database.execute("UPDATE inventory.channel SET buffer = buffer + 1 WHERE name = 'app'")
+        assert_no_drift(settings)
+    finally:
+        database.execute("UPDATE inventory.channel SET buffer = 0 WHERE name = 'app'")
+        second.terminate()
+        assert second.wait(timeout=60) == 0
+    eventually(lambda: len(members(settings, "availability")) == 1)
     assert_no_drift(settings)
 
 

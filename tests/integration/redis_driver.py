@@ -9,7 +9,7 @@ from redis.asyncio import Redis as AsyncRedis
 from inventory.settings import Settings
 from projections.states import read_states
 from projections.writer import CHECKPOINT_KEY, ProjectionWriter
-from tests.projector_contract import POLICIES, Driver
+from tests.projector_contract import Driver
 
 #: The workers of the test stack use database 0.
 DATABASE = 1
@@ -32,11 +32,14 @@ class RedisDriver(Driver):
         self.runner.run(self.client.aclose())
         self.redis.close()
 
-    def write(self, changes, policies=POLICIES, checkpoint=None):
-        return self.runner.run(self.writer.write(changes, policies, checkpoint or {}))
+    def send(self, changes, policies, checkpoint):
+        return self.runner.run(self.writer.write(changes, policies, checkpoint))
 
-    def crash_after_apply(self, changes):
+    def apply(self, changes):
         self.runner.run(self.writer._apply(changes))
+
+    def alerted(self, versions):
+        self.runner.run(self.writer.alerted(versions))
 
     def state(self, sku):
         (state,) = read_states(self.redis, [sku])

@@ -8,9 +8,10 @@ import pytest
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from inventory.availability import Status
 from inventory.errors import Outage
-from projections.reader import AsyncAvailabilityReader, AvailabilityReader, ChannelAvailability
+from projections.reader import AsyncAvailabilityReader, AvailabilityReader
+from stockwire_client.contract import Status
+from stockwire_client.reader import ChannelAvailability
 from tests.integration.redis_driver import RedisDriver, redis_url
 from tests.projector_contract import AWKWARD_SKUS, NOW, fresh_sku, gone, level
 
@@ -57,7 +58,7 @@ AS_OF = datetime.fromtimestamp(NOW / 1_000_000, UTC)
 def test_get(driver, reader):
     sku = fresh_sku()
     driver.write_one(sku, nyc=level(2, 5))
-    assert reader.get(sku, "web") == ChannelAvailability(5, Status.LOW_STOCK, NOW, AS_OF)
+    assert reader.get(sku, "web") == ChannelAvailability(5, Status.LOW_STOCK, NOW, AS_OF, 0, 5)
     assert reader.get(sku, "app") is None
     assert reader.get(fresh_sku(), "web") is None
 
@@ -67,8 +68,8 @@ def test_get_all(driver, reader):
     assert reader.get_all(sku) == {}
     driver.write_one(sku, ams=level(2, 20))
     assert reader.get_all(sku) == {
-        "web": ChannelAvailability(20, Status.IN_STOCK, NOW, AS_OF),
-        "app": ChannelAvailability(9, Status.IN_STOCK, NOW, AS_OF),
+        "web": ChannelAvailability(20, Status.IN_STOCK, NOW, AS_OF, 0, 20),
+        "app": ChannelAvailability(9, Status.IN_STOCK, NOW, AS_OF, 0, 9),
     }
 
 

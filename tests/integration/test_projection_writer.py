@@ -10,9 +10,11 @@ from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import ResponseError
 
 from inventory.errors import Outage
-from inventory.names import availability_key, stock_key
+from inventory.names import stock_key
 from projections.codec import encode_level
+from projections.ports import SkuChanges
 from projections.writer import ProjectionWriter
+from stockwire_client.names import availability_key
 from tests.histories import deliveries, histories, outcome
 from tests.integration.redis_driver import RedisDriver, redis_url
 from tests.projector_contract import (
@@ -20,13 +22,11 @@ from tests.projector_contract import (
     NOW,
     POLICIES,
     ProjectorContract,
-    expected_numbers,
+    assert_numbers,
     fresh_sku,
     gone,
     level,
-    numbers,
     on_fresh_skus,
-    without_tombstones,
 )
 
 pytestmark = pytest.mark.integration
@@ -97,8 +97,7 @@ class TestTwoWriters:
 
         assert driver.state(sku).levels == outcome(history)
         published = driver.state(sku).published
-        listed = {name: value for name, value in numbers(published).items() if value}
-        assert listed == without_tombstones(expected_numbers(outcome(history), POLICIES))
+        assert_numbers(published, outcome(history))
         assert max(told, key=lambda projection: projection.version) == published
         by_version = sorted(told, key=lambda projection: projection.version)
         for before, after in itertools.pairwise(by_version):
@@ -111,7 +110,8 @@ class TestTwoWriters:
 
         async def deliver(writer, batches):
             for batch in batches:
-                told.extend(await writer.write({sku: batch}, POLICIES, {}))
+                written = await writer.write({sku: SkuChanges(batch)}, POLICIES, {})
+                told.extend(written.projections)
 
         writers = [SteppedWriter(driver.client) for _ in range(2)]
         tasks = [
@@ -129,9 +129,11 @@ class TestTwoWriters:
     def test_who_computed_from_an_old_state_is_refused(self, driver):
         async def overtaken():
             slow = SteppedWriter(driver.client, attempts=1)
-            task = asyncio.create_task(slow.write({sku: {"ams": level(2, 10)}}, POLICIES, {}))
+            task = asyncio.create_task(
+                slow.write({sku: SkuChanges({"ams": level(2, 10)})}, POLICIES, {})
+            )
             await slow.step(task)
-            await driver.writer.write({sku: {"ams": level(4, 3)}}, POLICIES, {})
+            await driver.writer.write({sku: SkuChanges({"ams": level(4, 3)})}, POLICIES, {})
             await slow.step(task)
             await task
 
@@ -184,14 +186,14 @@ def test_forgotten_scripts_are_loaded_again(driver):
     async def flushed_between_the_steps():
         writer = SteppedWriter(driver.client)
         task = asyncio.create_task(
-            writer.write({sku: {"ams": level(6, 2)}}, POLICIES, {("stock", 0): 7})
+            writer.write({sku: SkuChanges({"ams": level(6, 2)})}, POLICIES, {("stock", 0): 7})
         )
         await writer.step(task)
         driver.redis.script_flush()
         await writer.step(task)
         return await task
 
-    (projection,) = driver.runner.run(flushed_between_the_steps())
+    ((projection,), *_) = driver.runner.run(flushed_between_the_steps())
     assert projection.channels["web"].available == 2
     assert driver.state(sku).published == projection
     assert driver.checkpoint() == {("stock", 0): 7}
@@ -203,14 +205,16 @@ def test_lost_data_is_written_again_even_between_the_steps(driver):
 
     async def lost_between_the_steps():
         writer = SteppedWriter(driver.client)
-        task = asyncio.create_task(writer.write({sku: {"ams": level(4, 3)}}, POLICIES, {}))
+        task = asyncio.create_task(
+            writer.write({sku: SkuChanges({"ams": level(4, 3)})}, POLICIES, {})
+        )
         await writer.step(task)
         driver.redis.flushdb()
         while not task.done():
             await writer.step(task)
         return await task
 
-    (projection,) = driver.runner.run(lost_between_the_steps())
+    ((projection,), *_) = driver.runner.run(lost_between_the_steps())
     assert projection.channels["web"].available == 3
     assert driver.state(sku).levels == {"ams": level(4, 3)}
 
@@ -230,7 +234,9 @@ def test_a_malformed_row_stops_the_call_before_its_first_write(driver, bad, monk
 def test_a_redis_that_is_away_is_an_outage():
     async def write():
         async with AsyncRedis.from_url("redis://127.0.0.1:1/0") as client:
-            await ProjectionWriter(client).write({"SKU-1": {"ams": level(2)}}, POLICIES, {})
+            await ProjectionWriter(client).write(
+                {"SKU-1": SkuChanges({"ams": level(2)})}, POLICIES, {}
+            )
 
     with pytest.raises(Outage, match="Redis takes no work"):
         asyncio.run(write())

@@ -8,15 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inventory.availability import ChannelKind, ChannelPolicy
 from inventory.errors import Outage
+from inventory.policy import ChannelKind, ChannelPolicy
 from inventory.topics import DEAD_LETTER
 from stream.agents.availability import AvailabilityAgent
 from stream.agents.ledger import LedgerAgent
+from stream.alerts import Alerts
 from stream.changes import conflate, decode
-from stream.inbox import Batch
+from stream.inbox import Batch, Inbox
 from stream.policy import PolicyTable
-from tests.fakes import FakeProjector, FakePublisher
+from stream.roll import Roll
+from tests.fakes import FakeAlertLog, FakeChannels, FakeProjector, FakePublisher
+from tests.ledger_world import FakeStandings, Stock
 from tests.recorded import altered, recorded
 
 OFFSETS = itertools.count()
@@ -32,6 +35,22 @@ def policies(*channels):
     ):
         table.put(channel)
     return table
+
+
+def availability_agent(publisher, projector=None):
+    return AvailabilityAgent(
+        FakeChannels(*policies().of_kind(ChannelKind.AVAILABILITY)),
+        projector or FakeProjector(),
+        publisher,
+        Alerts(FakeAlertLog()),
+    )
+
+
+def ledger_agent(publisher, *channels):
+    """Everything comes live, from the beginning on."""
+    standings = FakeStandings(Stock(ends=[10_000] * 8), {})
+    roll = Roll(policies(*channels), publisher, standings, Inbox(1), lambda: ())
+    return LedgerAgent(roll)
 
 
 def update(sku="SKU-1", warehouse="WH-1", on_hand=10, version=10):
@@ -68,7 +87,7 @@ def publisher():
 
 
 def test_availability_is_told_to_availability_channels_only(publisher):
-    deliver(AvailabilityAgent(policies(), FakeProjector(), publisher), update(on_hand=10))
+    deliver(availability_agent(publisher), update(on_hand=10))
     assert [m["available"] for m in told(publisher, "stock.web.v1")] == [10]
     assert [m["available"] for m in told(publisher, "stock.app.v1")] == [9]
     assert {m.topic for m in publisher.published} == {"stock.web.v1", "stock.app.v1"}
@@ -76,7 +95,7 @@ def test_availability_is_told_to_availability_channels_only(publisher):
 
 def test_a_batch_is_conflated_to_the_last_version_of_each_row(publisher):
     deliver(
-        AvailabilityAgent(policies(), FakeProjector(), publisher),
+        availability_agent(publisher),
         update(on_hand=10, version=10),
         update(on_hand=8, version=14),
         update(on_hand=9, version=12),
@@ -87,26 +106,24 @@ def test_a_batch_is_conflated_to_the_last_version_of_each_row(publisher):
 
 def test_movements_are_never_conflated(publisher):
     deliver(
-        LedgerAgent(policies(), publisher),
-        *(update(on_hand=n, version=2 * n) for n in range(20, 25)),
+        ledger_agent(publisher),
+        *(update(on_hand=n, version=2 * n)._replace(offset=n - 20) for n in range(20, 25)),
     )
     assert [m["on_hand"] for m in told(publisher, "stock.erp.v1")] == [20, 21, 22, 23, 24]
     assert [m["on_hand"] for m in told(publisher, "stock.wms.v1")] == [20, 21, 22, 23, 24]
 
 
 def test_a_ledger_channel_hears_of_its_warehouses_only(publisher):
-    only = ChannelPolicy("wms", ChannelKind.LEVEL, "stock.wms.v1", frozenset({"WH-2"}))
-    deliver(
-        LedgerAgent(policies(only), publisher), update(warehouse="WH-1"), update(warehouse="WH-2")
-    )
+    only = ChannelPolicy("wms", ChannelKind.LEVEL, "stock.wms.v1", ("WH-2",))
+    deliver(ledger_agent(publisher, only), update(warehouse="WH-1"), update(warehouse="WH-2"))
     assert [m["warehouse"] for m in told(publisher, "stock.wms.v1")] == ["WH-2"]
 
 
 @pytest.mark.parametrize(
     "make",
     [
-        lambda publisher: AvailabilityAgent(policies(), FakeProjector(), publisher),
-        lambda publisher: LedgerAgent(policies(), publisher),
+        lambda publisher: availability_agent(publisher),
+        lambda publisher: ledger_agent(publisher),
     ],
 )
 def test_what_cannot_be_read_is_set_aside_and_the_rest_goes_on(publisher, make):
@@ -129,12 +146,12 @@ def test_what_cannot_be_read_is_set_aside_and_the_rest_goes_on(publisher, make):
 
 
 def test_a_tombstone_says_nothing(publisher):
-    deliver(LedgerAgent(policies(), publisher), recorded("stock_tombstone"))
+    deliver(ledger_agent(publisher), recorded("stock_tombstone"))
     assert publisher.published == []
 
 
 def test_an_event_that_was_applied_is_published_again_as_it_was(publisher):
-    agent = AvailabilityAgent(policies(), FakeProjector(), publisher)
+    agent = availability_agent(publisher)
     record = update()
     deliver(agent, record)
     deliver(agent, record)
@@ -152,7 +169,7 @@ def test_an_outage_is_retried_until_it_is_over_and_is_no_dead_letter(publisher):
                 raise Outage("Redis is away")
             return await super().write(*arguments)
 
-    deliver(AvailabilityAgent(policies(), Failing(), publisher), update(on_hand=4))
+    deliver(availability_agent(publisher, Failing()), update(on_hand=4))
     assert [m["available"] for m in told(publisher, "stock.web.v1")] == [4]
     assert not [m for m in publisher.published if m.topic == DEAD_LETTER]
 
@@ -172,8 +189,12 @@ def test_conflation_keeps_the_highest_version_of_every_row_in_any_order(rows, ra
         for sku, warehouse, number in rows
     ]
     random.shuffle(records)
-    latest = conflate(decode(records, "test").changes)
-    found = {(s, w): level.version for s, levels in latest.items() for w, level in levels.items()}
+    latest = conflate(decode(records, "test"))
+    found = {
+        (s, w): level.version
+        for s, changes in latest.items()
+        for w, level in changes.levels.items()
+    }
     expected = {}
     for sku, warehouse, number in rows:
         expected[sku, warehouse] = max(expected.get((sku, warehouse), 0), 2 * number)

@@ -1,8 +1,6 @@
 """No drift where the pipeline did its work, and every way not to do it is seen."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -14,112 +12,12 @@ from audit.compare import (
     TopicSnapshot,
     compare,
     is_rejected,
-    row_fields,
 )
-from audit.report import MAX_EXAMPLES, AuditReport, Fields, Key
-from audit.subscriber import Record, subscriber
-from inventory.availability import ChannelKind, ChannelPolicy
-from inventory.messages import (
-    OutgoingMessage,
-    availability_messages,
-    level_message,
-    movement_message,
-    timestamp,
-)
-from inventory.projection import PolicySet, SkuState, project
-from inventory.stock import Operation, StockChange, StockLevel, StockRow, level_of
+from audit.report import MAX_EXAMPLES, Key
+from inventory.policy import ChannelOverride
+from inventory.stock import StockLevel
+from tests.audit_world import POLICIES, World, world
 from tests.histories import Change, histories
-
-POLICIES = (
-    ChannelPolicy("app", ChannelKind.AVAILABILITY, "stock.app.v1", frozenset({"ams"}), 1, 5_000),
-    ChannelPolicy("erp", ChannelKind.MOVEMENT, "stock.erp.v1"),
-    ChannelPolicy("web", ChannelKind.AVAILABILITY, "stock.web.v1"),
-    ChannelPolicy("wms", ChannelKind.LEVEL, "stock.wms.v1", frozenset({"ams", "lon"})),
-)
-
-
-@dataclass(frozen=True)
-class World:
-    """All stores, as three snapshots."""
-
-    stock: StockSnapshot
-    projection: ProjectionSnapshot
-    topics: dict[str, TopicSnapshot]
-
-    def report(self) -> AuditReport:
-        return compare(self.stock, self.projection, self.topics)
-
-    def drift(self) -> dict[str, int]:
-        return {place.place: place.drift for place in self.report().places if place.drift}
-
-    def with_row(self, key: Key, **changes: Any) -> "World":
-        rows = _changed(self.projection.rows, key, changes)
-        return replace(self, projection=replace(self.projection, rows=rows))
-
-    def with_told(self, channel: str, key: Key, **changes: Any) -> "World":
-        told = self.projection.channels
-        channels = {**told, channel: _changed(told[channel], key, changes)}
-        return replace(self, projection=replace(self.projection, channels=channels))
-
-    def with_message(self, topic: str, key: Key, **changes: Any) -> "World":
-        there = self.topics[topic]
-        changed = replace(there, messages=_changed(there.messages, key, changes))
-        return replace(self, topics={**self.topics, topic: changed})
-
-    def without_message(self, topic: str, key: Key, kept_since_us: int | None = None) -> "World":
-        rest = {k: fields for k, fields in self.topics[topic].messages.items() if k != key}
-        return replace(self, topics={**self.topics, topic: TopicSnapshot(rest, kept_since_us)})
-
-
-def _changed(there: Any, key: Key, changes: dict[str, Any]) -> dict[Key, Fields]:
-    return {**there, key: {**there.get(key, {}), **changes}}
-
-
-def world(history: Iterable[Change], sku: str = "S") -> World:
-    """What the pipeline's own functions make of a SKU's history."""
-    rows: dict[str, StockRow] = {}
-    state = SkuState(sku, 0, {}, None)
-    policies = PolicySet.of(POLICIES)
-    readers = {p.topic: subscriber(p.kind, (), 0) for p in POLICIES}
-
-    def publish(message: OutgoingMessage) -> None:
-        assert message.key is not None
-        readers[message.topic].take(Record(0, message.key, message.value, 0))
-
-    for warehouse, level in history:
-        before = rows.pop(warehouse, None)
-        operation = Operation.DELETE if level.deleted else Operation.UPDATE
-        if not level.deleted:
-            rows[warehouse] = StockRow(*level[:6])
-        change = StockChange(
-            operation, sku, warehouse, before, rows.get(warehouse), level.committed_us
-        )
-        committed_at = timestamp(level.committed_us)
-        for policy in POLICIES:
-            if policy.kind is ChannelKind.LEVEL and policy.sells_from(warehouse):
-                publish(level_message(change, policy, committed_at))
-            if policy.kind is ChannelKind.MOVEMENT:
-                publish(movement_message(change, policy, committed_at))
-        levels = {**state.levels, warehouse: level_of(change)}
-        projection = project(state._replace(revision=state.revision + 1, levels=levels), policies)
-        state = SkuState(sku, projection.revision, levels, projection)
-        for message in availability_messages(projection, policies.policies):
-            publish(message)
-    live = {code: level for code, level in state.levels.items() if not level.deleted}
-    channels = {} if state.published is None else state.published.channels
-    told = {
-        policy.name: {
-            Key(sku): {"available": s.available, "status": s.status, "version": s.version}
-            for s in [channels.get(policy.name)]
-            if s is not None
-        }
-        for policy in policies.policies
-    }
-    return World(
-        StockSnapshot({sku: live} if live else {}, POLICIES),
-        ProjectionSnapshot({Key(sku, c): row_fields(level) for c, level in live.items()}, told),
-        {topic: reader.snapshot() for topic, reader in readers.items()},
-    )
 
 
 @pytest.fixture
@@ -144,6 +42,7 @@ def test_what_is_counted(sound: World):
     assert report.verdict == "drift: 0 of 3"
     assert {place.place: place.compared for place in report.places} == {
         "redis stock": 3,
+        "redis overrides": 0,
         "redis app": 1,
         "topic stock.app.v1": 1,
         "topic stock.erp.v1": 3,
@@ -244,9 +143,11 @@ def test_a_ledger_forgets_after_its_retention(sound: World):
 
 def test_examples_come_from_every_place_that_drifts():
     levels = {f"S{n}": {"ams": StockLevel(1, 0, 0, 0, None, 2, 0)} for n in range(50)}
+    overrides = {sku: {"web": ChannelOverride(2, 0)} for sku in levels}
     empty = {policy.topic: TopicSnapshot() for policy in POLICIES}
-    report = compare(StockSnapshot(levels, POLICIES), ProjectionSnapshot({}, {}), empty)
-    assert report.drift == 50 * 7
+    stock = StockSnapshot(levels, POLICIES, 0, overrides)
+    report = compare(stock, ProjectionSnapshot({}, {}), empty)
+    assert report.drift == 50 * 8
     assert len(report.examples()) == MAX_EXAMPLES
     assert {example.place for example in report.examples()} == {p.place for p in report.places}
 

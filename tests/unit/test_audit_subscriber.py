@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from audit.report import Key
 from audit.subscriber import Record, Subscriber, subscriber
-from inventory.availability import ChannelKind, ChannelPolicy
 from inventory.messages import movement_message
+from inventory.policy import ChannelKind, ChannelPolicy
 from inventory.stock import Operation, StockChange, StockRow
 
 LEDGER = ChannelPolicy("erp", ChannelKind.MOVEMENT, "stock.erp.v1")
@@ -20,7 +20,7 @@ def row(on_hand: int, version: int, reserved: int = 0) -> StockRow:
 
 
 def record(change: StockChange, partition: int = 0, timestamp_us: int = 1) -> Record:
-    _, key, value, _ = movement_message(change, LEDGER, "2026-11-21T06:00:00.000000Z")
+    _, key, value, *_ = movement_message(change, LEDGER, "2026-11-21T06:00:00.000000Z")
     assert key is not None
     return Record(partition, key, value, timestamp_us)
 

@@ -11,7 +11,7 @@ from bench.memory import Peaks, sampled
 from bench.observers import Report
 from bench.scenarios import Steady, drained
 from bench.targets import memory_figures, steady_figures
-from cli.bench import bench_settings
+from cli.bench import Scenario, bench_settings, scenarios
 from inventory.settings import Settings
 
 
@@ -112,3 +112,8 @@ def test_a_benchmark_leaves_other_stacks_alone():
         assert getattr(ours, name) != getattr(theirs, name)
     assert ours.conninfo() != theirs.conninfo()
     assert str(ours.stack_dir) in ours.conninfo()
+
+
+def test_what_takes_many_minutes_is_measured_on_request_only():
+    assert scenarios(None) == set(Scenario) - {Scenario.POLICY_MILLION}
+    assert scenarios([Scenario.POLICY_MILLION]) == {Scenario.POLICY_MILLION}

@@ -2,12 +2,14 @@
 
 import pytest
 
+from bench.arrivals import REDIS, Arrivals, Edits
 from bench.backlog import GROUPS, Position
 from bench.channel_observer import Watched, commit_time
 from bench.latencies import Latencies, LatencySummary
 from bench.observers import CHANNELS, Report
 from bench.redis_observer import Pairing
-from inventory.messages import timestamp
+from inventory.messages import snapshot_end, timestamp
+from inventory.projection import SkuProjection
 
 
 @pytest.fixture
@@ -16,46 +18,65 @@ def latencies():
 
 
 @pytest.fixture
-def pairing(latencies):
-    return Pairing(latencies)
+def arrivals(latencies):
+    return Arrivals({REDIS: latencies}, Edits())
 
 
-def test_a_write_is_as_old_as_the_commit_that_it_shows(pairing, latencies):
+@pytest.fixture
+def pairing(arrivals):
+    return Pairing(arrivals)
+
+
+def shows(committed_us):
+    """A projection of this commit."""
+    return SkuProjection("", 1, "", committed_us, committed_us, {})
+
+
+def test_a_write_is_as_old_as_the_commit_that_it_shows(pairing, arrivals, latencies):
     pairing.written(b"{A}", 1_300)
-    pairing.answered(1_200)
+    pairing.answered(shows(1_200))
+    arrivals.settle()
     assert (latencies.count, latencies.percentile(1.0)) == (1, 100)
 
 
-def test_a_write_that_was_written_over_does_not_take_the_later_commit(pairing, latencies):
+def test_a_write_that_was_written_over_does_not_take_the_later_commit(pairing, arrivals, latencies):
     pairing.written(b"{A}", 1_000)
     pairing.written(b"{A}", 1_500)
-    pairing.answered(1_490)  # both answers show the second write
-    pairing.answered(1_490)
+    pairing.answered(shows(1_490))  # both answers show the second write
+    pairing.answered(shows(1_490))
+    arrivals.settle()
     assert pairing.overtaken == 1
     assert (latencies.count, latencies.percentile(1.0)) == (1, 10)
 
 
-def test_answers_belong_to_the_questions_in_their_order(pairing, latencies):
+def test_answers_belong_to_the_questions_in_their_order(pairing, arrivals, latencies):
     pairing.written(b"{A}", 1_000)
     pairing.written(b"{B}", 1_000)
-    pairing.answered(900)
+    pairing.answered(shows(900))
     pairing.written(b"{A}", 2_000)  # after its own answer: not overtaken
-    pairing.answered(800)
-    pairing.answered(1_700)
+    pairing.answered(shows(800))
+    pairing.answered(shows(1_700))
+    arrivals.settle()
     assert (latencies.count, pairing.overtaken) == (3, 0)
     assert latencies.percentile(1.0) == 300
 
 
-def test_a_sku_without_a_projection_is_no_latency(pairing, latencies):
+def test_a_sku_without_a_projection_is_no_latency(pairing, arrivals, latencies):
     pairing.written(b"{A}", 1_000)
     pairing.answered(None)
+    arrivals.settle()
     assert (latencies.count, pairing.overtaken) == (0, 0)
 
 
 def test_the_commit_time_is_read_from_the_header_to_the_microsecond():
     committed_us = 1_795_235_627_326_925
-    headers = [("ce_id", b"1"), ("ce_time", timestamp(committed_us).encode())]
+    headers = {"ce_id": b"1", "ce_time": timestamp(committed_us).encode()}
     assert commit_time(headers) == committed_us
+
+
+def test_the_end_of_a_back_fill_tells_of_no_commit():
+    end = snapshot_end("stock.web.v1", 0, 1, 6)
+    assert commit_time(dict(end.headers)) is None
 
 
 def test_units_are_added_up_over_the_warehouses():
@@ -83,6 +104,7 @@ def test_a_report_survives_its_line():
         overtaken=3,
         watched={"web": 9},
         cpu=0.05,
+        edits={1_795_235_627_326_925: {"web": Latencies().summary()}},
     )
     assert "\n" not in report.to_json()
     assert Report.from_json(report.to_json()) == report

@@ -31,6 +31,7 @@ def test_every_overridden_method_exists_with_the_same_parameters():
         (BatchApp._new_transport, faust.App._new_transport),
         (BatchApp._create_directories, faust.App._create_directories),
         (BatchApp._consumer_wait_empty, faust.App._consumer_wait_empty),
+        (BatchApp._on_partitions_assigned, faust.App._on_partitions_assigned),
         (BatchApp.on_start, faust.App.on_start),
     ]
     for ours, theirs in pairs:
@@ -50,6 +51,7 @@ def test_faust_still_calls_them():
     for name, caller in callers.items():
         assert f"{name}" in inspect.getsource(caller), name
     assert "_consumer_wait_empty" in inspect.getsource(faust.App._stop_consumer)
+    assert "self._on_partitions_assigned" in inspect.getsource(faust.App._new_consumer)
     assert "self.Consumer" in inspect.getsource(BaseTransport.create_consumer)
     assert BatchTransport.Consumer is BatchConsumer
 

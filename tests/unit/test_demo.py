@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,17 @@ from audit.report import AuditReport, PlaceReport
 from bench.latencies import LatencySummary
 from bench.load import LoadReport
 from bench.observers import Report
+from bench.policy_edits import PolicyEdit
 from bench.workload import WorkloadPlan
-from cli.demo import HOT_SHARE, HOT_UNITS, WAREHOUSES, next_commands, verdict
-from cli.demo_view import Frame, line, milliseconds, table
+from cli.demo import HOT_SHARE, HOT_UNITS, WAREHOUSES, Demo, next_commands, verdict
+from cli.demo_view import Frame, edit_line, line, milliseconds, table
 from inventory.settings import Settings
 
 FAST = LatencySummary(count=1000, p50=9.8, p90=15.0, p99=31.0, p999=60.0, max=81.25)
+EDIT = PolicyEdit("web", 0, 2, 1_795_235_627_326_925, 5_000, 31.4, 480.2)
+EDIT_LINE = (
+    "policy edit: web buffer 0 → 2, on SKU-00001 after 31.4 ms, on all 5,000 SKUs after 480 ms"
+)
 SILENT = LatencySummary(0, None, None, None, None, None)
 
 
@@ -95,6 +101,31 @@ def test_a_log_gets_one_plain_line(frame):
         "10 of 30 s: 560 commits/s, 1,000 changes/s | p50/p99: redis 9.8 ms/31.0 ms"
     )
     assert text.endswith("SKU-00001 810 left")
+
+
+def test_a_policy_edit_is_one_line():
+    assert edit_line(EDIT, "SKU-00001") == EDIT_LINE
+
+
+def test_the_table_shows_the_edit_once_everybody_knows_of_it(frame):
+    console = Console(width=100)
+    shown = []
+    for each in (frame, replace(frame, edit=EDIT)):
+        with console.capture() as captured:
+            console.print(table(each))
+        shown.append(captured.get())
+    assert "policy edit" not in shown[0]
+    assert EDIT_LINE in shown[1].splitlines()
+
+
+def test_a_log_is_told_of_the_edit_once(frame, capsys):
+    demo = Demo(Settings(), {}, WorkloadPlan(), Console(width=20))
+    with demo._screen() as show:
+        for each in (frame, replace(frame, edit=EDIT), replace(frame, edit=EDIT)):
+            show(each)
+    lines = capsys.readouterr().out.splitlines()
+    assert [text.startswith("policy edit") for text in lines] == [False, False, True, False]
+    assert lines[2] == EDIT_LINE
 
 
 def test_the_commands_to_try_next_can_be_pasted_where_the_demo_ran(monkeypatch):

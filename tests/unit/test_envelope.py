@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from connectors.envelope import read_policy_change, read_stock_change
-from inventory.availability import ChannelKind
+from connectors.envelope import read_stock_change
+from connectors.policy_envelope import read_policy_change
 from inventory.errors import InvalidEvent
+from inventory.policy import ChannelKind
 from inventory.stock import Operation
 from tests.recorded import altered, recorded
 
@@ -92,7 +93,7 @@ def test_a_policy_is_read_exactly():
     change = read_policy_change(recorded("channel_snapshot_last").value)
     policy = change.policy
     assert (policy.name, policy.kind) == ("app", ChannelKind.AVAILABILITY)
-    assert policy.warehouses == {"WH-1", "WH-2"}
+    assert policy.warehouses == ("WH-1", "WH-2")
     assert (policy.buffer, policy.share) == (2, 7500)
 
 
@@ -110,10 +111,11 @@ def test_the_end_of_the_initial_snapshot_is_seen(name, whole):
     assert read_policy_change(recorded(name).value).whole is whole
 
 
-def test_a_deleted_channel_has_no_policy():
+def test_a_deleted_channel_says_what_it_was():
     change = read_policy_change(recorded("channel_delete").value)
-    assert change.policy is None
-    assert change.name
+    assert change.gone
+    assert change.version == change.policy.version + 1
+    assert change.policy.topic
 
 
 def test_a_share_that_is_none_is_refused():

@@ -5,20 +5,12 @@ import pytest
 from pydantic import TypeAdapter
 
 from connectors.envelope import read_stock_change
-from inventory.availability import ChannelKind, ChannelPolicy, Status
-from inventory.messages import (
-    AvailabilityMessage,
-    LevelMessage,
-    MovementMessage,
-    availability_messages,
-    level_message,
-    movement_message,
-    timestamp,
-)
+from inventory.messages import availability_messages, level_message, movement_message, timestamp
+from inventory.policy import ChannelKind, ChannelPolicy
 from inventory.projection import ChannelState, SkuProjection
+from stockwire_client.contract import AvailabilityMessage, LevelMessage, MovementMessage, Status
 from tests.recorded import recorded
 
-WEB = ChannelPolicy("web", ChannelKind.AVAILABILITY, "stock.web.v1")
 WMS = ChannelPolicy("wms", ChannelKind.LEVEL, "stock.wms.v1")
 ERP = ChannelPolicy("erp", ChannelKind.MOVEMENT, "stock.erp.v1")
 COMMITTED = "2026-11-21T06:19:24.255483Z"
@@ -34,11 +26,12 @@ def test_timestamps_keep_their_microseconds():
 
 
 def test_availability():
-    state = ChannelState(12, Status.IN_STOCK, 13, 1795241964255483, 1795241964255483, None)
+    clock = 1795241964255483
+    state = ChannelState(12, Status.IN_STOCK, 13, clock, clock, None, 0, 10, Status.LOW_STOCK)
     projection = SkuProjection(
         "SKU-1", 3, "f", 1795241964255483, 1795241964255483, {"web": state, "elsewhere": state}
     )
-    (message,) = availability_messages(projection, [WEB])
+    (message,) = availability_messages(projection, [("web", "stock.web.v1")])
     assert (message.topic, message.key) == ("stock.web.v1", b"SKU-1")
     assert orjson.loads(message.value) == {
         "sku": "SKU-1",
@@ -46,6 +39,8 @@ def test_availability():
         "available": 12,
         "status": "in_stock",
         "previous_available": 13,
+        "backorderable": 0,
+        "order_limit": 10,
         "version": 1795241964255483,
         "committed_at": COMMITTED,
         "restock_at": None,
@@ -63,7 +58,7 @@ def test_availability():
 
 def test_a_sku_that_is_gone_from_a_channel_is_a_tombstone():
     projection = SkuProjection("SKU-1", 3, "f", 7, 5, {"web": None})
-    (message,) = availability_messages(projection, [WEB])
+    (message,) = availability_messages(projection, [("web", "stock.web.v1")])
     assert message.value is None
     assert dict(message.headers)["ce_id"] == b"SKU-1|7"
 
@@ -112,4 +107,4 @@ def test_a_movement_is_the_same_when_it_is_delivered_again():
 
 def test_a_delete_does_not_repeat_the_reason_of_the_update_before_it():
     told = orjson.loads(movement_message(change("stock_key_change_delete"), ERP, COMMITTED).value)
-    assert (told["reason"], told["reference"], told["caused_by"]) == (None, None, None)
+    assert (told["reason"], told["reference"], told["caused_by"]) == ("unattributed", None, None)

@@ -5,14 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inventory.errors import InvalidEvent
-from inventory.names import (
-    availability_key,
-    check_sku,
-    check_warehouse,
-    escape_sku,
-    stock_key,
-    unescape_sku,
-)
+from inventory.names import check_sku, check_warehouse, stock_key
+from stockwire_client.names import availability_key, escape_sku, unescape_sku
 
 skus = st.text(min_size=1, max_size=200) | st.text(alphabet="%{}257BDbda:", min_size=1, max_size=30)
 

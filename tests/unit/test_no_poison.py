@@ -10,10 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from connectors.envelope import read_stock_change
-from inventory.availability import ChannelKind, ChannelPolicy
 from inventory.errors import InvalidEvent
 from inventory.messages import availability_messages, level_message, movement_message, timestamp
-from inventory.projection import PolicySet, SkuState, project
+from inventory.policy import ChannelKind, ChannelPolicy, PolicySet
+from inventory.projection import SkuState, project
 from inventory.stock import level_of
 from projections.codec import decode_level, encode_level, encode_projection
 from tests.recorded import recorded
@@ -73,7 +73,7 @@ def test_what_is_accepted_can_be_told(row, committed_us):
     projection = project(SkuState(change.sku, 1, {change.warehouse: level}, None), POLICIES)
     assert encode_projection(projection)
     committed_at = timestamp(change.committed_us)
-    (web,) = availability_messages(projection, POLICIES.policies)
+    (web,) = availability_messages(projection, [("web", "stock.web.v1")])
     for message in (
         web,
         level_message(change, WMS, committed_at),

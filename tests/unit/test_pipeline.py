@@ -6,11 +6,12 @@ import pytest
 
 from stream.inbox import Inbox
 from stream.pipeline import run_agent
+from tests.fakes import Idle
 from tests.unit.test_inbox import records, run
 
 
 async def running(inbox, handle):
-    task = asyncio.create_task(run_agent(inbox, handle))
+    task = asyncio.create_task(run_agent(inbox, handle, Idle()))
     await asyncio.sleep(0)
     return task
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inventory.availability import ChannelKind, ChannelPolicy
 from inventory.errors import PolicyError
-from inventory.projection import PolicySet, SkuProjection, SkuState, project
+from inventory.policy import ChannelKind, ChannelOverride, ChannelPolicy, PolicySet
+from inventory.projection import SkuProjection, SkuState, project
 from inventory.stock import StockLevel
 from projections.codec import (
     decode_level,
@@ -43,17 +43,23 @@ class TestPolicySet:
         assert PolicySet.of([WEB, APP]).fingerprint == PolicySet.of([WMS, APP, WEB]).fingerprint
 
     def test_the_fingerprint_is_the_same_in_every_process(self):
-        assert PolicySet.of([WEB, APP]).fingerprint == "fd4a381275687f88"
+        assert PolicySet.of([WEB, APP]).fingerprint == "8830d35fbe74e41c"
 
     @pytest.mark.parametrize(
         "change",
         [
             {"name": "shop"},
-            {"warehouses": frozenset({"ams"})},
-            {"warehouses": frozenset()},
+            {"warehouses": ("ams",)},
+            {"warehouses": ()},
+            {"warehouses": ("ams", "lon")},
             {"buffer": 1},
             {"share": 9_999},
             {"low_stock_threshold": 6},
+            {"low_stock_hysteresis": 0},
+            {"priority": 1},
+            {"max_per_order": 3},
+            {"backorder_limit": 1},
+            {"blocked": True},
         ],
     )
     def test_every_rule_changes_the_fingerprint(self, change):
@@ -129,6 +135,22 @@ class TestCodec:
         flat = [
             *(b":revision", b"3", "zürich".encode(), encode_level(level(2)).encode()),
             *(b":published", encode_projection(projection).encode()),
+            *(
+                b":override:web",
+                b"6 5 - 5000 - - 2 - 10 0 0",
+                b":partition",
+                b"4",
+                b":alerted",
+                b"7",
+            ),
         ]
-        assert decode_state("SKU-1", flat) == SkuState("SKU-1", 3, {"zürich": level(2)}, projection)
+        assert decode_state("SKU-1", flat) == SkuState(
+            "SKU-1",
+            3,
+            {"zürich": level(2)},
+            projection,
+            {"web": ChannelOverride(6, 5, share=5000, max_per_order=2, ring_fence=10)},
+            4,
+            7,
+        )
         assert decode_state("SKU-1", []) == SkuState("SKU-1", 0, {}, None)

@@ -6,7 +6,7 @@ import pytest
 
 from inventory.projection import SkuState
 from tests.fakes import FakeProjector
-from tests.projector_contract import POLICIES, Driver, ProjectorContract
+from tests.projector_contract import Driver, ProjectorContract
 
 
 class FakeDriver(Driver):
@@ -14,11 +14,14 @@ class FakeDriver(Driver):
         self.runner = runner
         self.projector = FakeProjector()
 
-    def write(self, changes, policies=POLICIES, checkpoint=None):
-        return self.runner.run(self.projector.write(changes, policies, checkpoint or {}))
+    def send(self, changes, policies, checkpoint):
+        return self.runner.run(self.projector.write(changes, policies, checkpoint))
 
-    def crash_after_apply(self, changes):
+    def apply(self, changes):
         self.projector.apply(changes)
+
+    def alerted(self, versions):
+        self.runner.run(self.projector.alerted(versions))
 
     def state(self, sku):
         return self.projector.states.get(sku, SkuState(sku, 0, {}, None))

@@ -1,0 +1,256 @@
+"""Where each channel of kind level and movement stands in the stock topic, kept in Kafka.
+
+A channel has a consumer group of its own, without members: for each partition of the stock topic
+its committed offset and metadata say whether the channel is live, or which record it was not told.
+`kafka-consumer-groups --describe --group stockwire-ledger.<channel>` shows its backlog.
+"""
+
+import asyncio
+from collections.abc import Collection, Mapping
+from concurrent.futures import Future
+from enum import StrEnum
+from hashlib import blake2b
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import orjson
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from inventory.errors import Outage
+from inventory.policy import ChannelPolicy
+from inventory.topics import STOCK
+
+#: The group of the workers; its committed offsets say how far the stock topic has been told.
+GROUP = "stockwire-ledger"
+
+_TIMEOUT = 5.0
+
+#: Kafka takes 4 KiB of metadata.
+_MOST_REASON = 500
+
+
+class State(StrEnum):
+    """How a channel stands in one partition of the stock topic."""
+
+    LIVE = "live"
+    """Told by the live path, from the offset on."""
+    BEHIND = "behind"
+    """Not told from the offset on."""
+    JOINING = "joining"
+    """To be told everything, from the beginning on."""
+    LEAVING = "leaving"
+    """Gone, and to be told so."""
+    LEFT = "left"
+    """Gone, and told so."""
+
+
+class Standing(NamedTuple):
+    """How a channel stands in one partition of the stock topic.
+
+    Attributes:
+        offset: of the stock topic.
+        digest: of what the channel is told and where, see `terms`.
+        reason: why it is not live.
+        since: when this began, in seconds since the epoch.
+        topic: id of the channel's topic, empty if it is not known: one of the same name is empty.
+    """
+
+    state: State
+    offset: int
+    digest: str
+    reason: str | None = None
+    since: float = 0.0
+    topic: str = ""
+
+
+class Topic(NamedTuple):
+    """A channel's topic as Kafka has it; `used` if anything was ever written to it."""
+
+    id: str
+    used: bool
+
+
+def terms(policy: ChannelPolicy) -> str:
+    """A digest that changes when a channel must be told everything anew."""
+    warehouses = None if policy.warehouses is None else sorted(policy.warehouses)
+    said = repr((policy.kind.value, policy.topic, warehouses))
+    return blake2b(said.encode(), digest_size=8).hexdigest()
+
+
+def channel_group(channel: str) -> str:
+    """The consumer group that holds a channel's standings."""
+    return f"{GROUP}.{channel}"
+
+
+class Standings(Protocol):
+    """Where standings are kept. Every method raises `Outage` when that does not answer."""
+
+    async def positions(self) -> dict[int, int]:
+        """How far the workers have committed, by partition."""
+        ...
+
+    async def read(self) -> dict[str, dict[int, Standing]]:
+        """All standings, by channel and partition."""
+        ...
+
+    async def write(self, channel: str, standings: Mapping[int, Standing]) -> None:
+        """Set a channel's standings in these partitions."""
+        ...
+
+    async def forget(self, channel: str) -> None:
+        """Drop all that is kept of a channel."""
+        ...
+
+    async def end(self, partition: int) -> int:
+        """The offset after the last record of a partition of the stock topic."""
+        ...
+
+    async def topic(self, name: str) -> Topic | None:
+        """A channel's topic; None if there is none by this name."""
+        ...
+
+
+_NOT_TO_BE_HAD = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHORIZATION_FAILED)
+
+_T = TypeVar("_T")
+
+
+class KafkaStandings:
+    """Standings as committed offsets and their metadata."""
+
+    def __init__(self, bootstrap: str, client_id: str) -> None:
+        """Keep them on these brokers."""
+        self._admin = AdminClient(
+            {"bootstrap.servers": bootstrap, "client.id": client_id, "log_level": 0}
+        )
+
+    async def positions(self) -> dict[int, int]:
+        """See `Standings.positions`."""
+        return {part.partition: part.offset for part in await self._committed(GROUP)}
+
+    async def read(self) -> dict[str, dict[int, Standing]]:
+        """See `Standings.read`."""
+        listed = await _answered(self._admin.list_consumer_groups(request_timeout=_TIMEOUT))
+        prefix = channel_group("")
+        groups = [g.group_id for g in listed.valid if g.group_id.startswith(prefix)]
+        parts = await asyncio.gather(*map(self._committed, groups))
+        return {
+            group.removeprefix(prefix): _standings(found)
+            for group, found in zip(groups, parts, strict=True)
+        }
+
+    async def write(self, channel: str, standings: Mapping[int, Standing]) -> None:
+        """See `Standings.write`."""
+        parts = [
+            TopicPartition(STOCK, partition, standing.offset, metadata=_metadata(standing))
+            for partition, standing in standings.items()
+        ]
+        request = ConsumerGroupTopicPartitions(channel_group(channel), parts)
+        (future,) = self._admin.alter_consumer_group_offsets(
+            [request], request_timeout=_TIMEOUT
+        ).values()
+        for part in (await _answered(future)).topic_partitions:
+            if part.error is not None:
+                raise Outage(f"Kafka did not keep the standing of {channel}: {part.error.str()}")
+
+    async def forget(self, channel: str) -> None:
+        """See `Standings.forget`."""
+        (future,) = self._admin.delete_consumer_groups(
+            [channel_group(channel)], request_timeout=_TIMEOUT
+        ).values()
+        await _answered(future, but=(KafkaError.GROUP_ID_NOT_FOUND,))
+
+    async def end(self, partition: int) -> int:
+        """See `Standings.end`."""
+        (end,) = await self._ends([TopicPartition(STOCK, partition)])
+        return end
+
+    async def topic(self, name: str) -> Topic | None:
+        """See `Standings.topic`."""
+        futures = self._admin.describe_topics(TopicCollection([name]), request_timeout=_TIMEOUT)
+        found = await _answered(futures[name], but=_NOT_TO_BE_HAD)
+        if found is None:
+            return None
+        try:
+            ends = await self._ends([TopicPartition(name, p.id) for p in found.partitions])
+        except Outage:
+            # One topic's trouble must not hold up the others: to be found out by publishing.
+            ends = [1]
+        return Topic(str(found.topic_id), any(ends))
+
+    async def _ends(self, parts: list[TopicPartition]) -> list[int]:
+        futures = self._admin.list_offsets(
+            {part: OffsetSpec.latest() for part in parts}, request_timeout=_TIMEOUT
+        )
+        return [(await _answered(future)).offset for future in futures.values()]
+
+    async def _committed(self, group: str) -> list[TopicPartition]:
+        return _of_stock(await _answered(_listing(self._admin, group)))
+
+
+def read_standings(bootstrap: str, channel: str) -> dict[int, Standing]:
+    """How a channel of kind level or movement stands, by partition of the stock topic.
+
+    A partition that is missing has not been told anything yet, or the channel is gone.
+
+    Raises:
+        Outage: Kafka does not answer.
+    """
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    try:
+        return _standings(_of_stock(_listing(admin, channel_group(channel)).result(_TIMEOUT)))
+    except (KafkaException, TimeoutError) as exc:
+        raise Outage(f"Kafka at {bootstrap} does not say how {channel} stands: {exc}") from exc
+
+
+def _listing(admin: AdminClient, group: str) -> "Future[ConsumerGroupTopicPartitions]":
+    request = [ConsumerGroupTopicPartitions(group)]
+    futures = admin.list_consumer_group_offsets(request, request_timeout=_TIMEOUT)
+    future: Future[ConsumerGroupTopicPartitions] = futures[group]
+    return future
+
+
+def _of_stock(listed: ConsumerGroupTopicPartitions) -> list[TopicPartition]:
+    return [p for p in listed.topic_partitions if p.topic == STOCK and p.offset >= 0]
+
+
+async def _answered(future: "Future[_T]", but: Collection[int] = ()) -> _T | Any:
+    """What Kafka answers; None for the errors that are to be expected."""
+    try:
+        return await asyncio.wrap_future(future)
+    except KafkaException as exc:
+        if exc.args[0].code() in but:
+            return None
+        raise Outage(f"Kafka does not answer: {exc.args[0].str()}") from exc
+
+
+def _metadata(standing: Standing) -> str:
+    said = standing._asdict()
+    del said["offset"]
+    said["reason"] = standing.reason and standing.reason[:_MOST_REASON]
+    return orjson.dumps(said).decode()
+
+
+def _standings(parts: list[TopicPartition]) -> dict[int, Standing]:
+    found = {}
+    for part in parts:
+        try:
+            said = orjson.loads(part.metadata or "")
+            found[part.partition] = Standing(
+                State(said["state"]),
+                part.offset,
+                str(said["digest"]),
+                said.get("reason"),
+                float(said.get("since", 0.0)),
+                str(said.get("topic", "")),
+            )
+        except (ValueError, KeyError, TypeError):
+            # Not of our making, such as a reset by hand: told everything anew.
+            continue
+    return found

@@ -1,0 +1,235 @@
+"""Tells a channel of every SKU: when its policy changes, when it is new, gone or was behind.
+
+All SKUs of the worker's partitions are walked through, a few between two batches of stock changes;
+the channel is marked as told (`stream.told`) once Kafka has acknowledged all of it. So a crash, a
+rebalance or a topic that refuses only has the walk done again.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+
+import structlog
+from redis.asyncio import Redis
+
+from inventory.messages import (
+    IN_SNAPSHOT,
+    OutgoingMessage,
+    availability_messages,
+    snapshot_end,
+)
+from inventory.projection import SkuProjection
+from projections.marks import Marks
+from projections.ports import Projector, SkuChanges, Written
+from projections.scan import scan_skus
+from stream.alerts import Alerts, alerted
+from stream.inbox import Inbox
+from stream.lane import NO_SUCH_TOPIC
+from stream.policy import PolicyTable
+from stream.publisher import Later, Publisher
+from stream.retry import until_it_works
+from stream.told import Told, Wanted
+
+log = structlog.stdlib.get_logger(__name__)
+
+_NOTHING = Written([])
+
+
+@dataclass(slots=True)
+class _Walk:
+    """One walk through all SKUs.
+
+    Attributes:
+        wanted: whom to tell, by partition.
+        topics: of these channels; one that is gone may have none.
+        setbacks: of each topic at the start.
+    """
+
+    epoch: int
+    wanted: Wanted
+    topics: Mapping[str, str]
+    setbacks: Counter[str]
+    cursor: int = 0
+    skus: int = 0
+
+    def channels(self) -> list[str]:
+        """All channels that it tells."""
+        return sorted({channel for channels in self.wanted.values() for channel in channels})
+
+
+class Sweep:
+    """The background work of an availability worker.
+
+    Args:
+        redis: where the projection is; `decode_responses=False`.
+        told: which channels know everything.
+        inbox: of the worker; its epoch tells when partitions were revoked.
+        assigned: the partitions of the stock topic that this worker holds now.
+        parts: how many partitions the stock topic and each channel's topic have.
+        worker: its name, to tell people by.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        told: Told,
+        projector: Projector,
+        publisher: Publisher,
+        table: PolicyTable,
+        alerts: Alerts,
+        inbox: Inbox,
+        assigned: Callable[[], Collection[int]],
+        parts: int,
+        worker: str,
+    ) -> None:
+        self._redis = redis
+        self._told = told
+        self._marks = Marks(redis)
+        self._projector = projector
+        self._publisher = publisher
+        self._table = table
+        self._alerts = alerts
+        self._inbox = inbox
+        self._assigned = assigned
+        self._parts = parts
+        self._worker = worker
+        self._shown: set[str] = set()
+        self._walk: _Walk | None = None
+        self._settled: object = None
+        #: The epoch of a walk that waits for its last acknowledgement: it is not marked yet.
+        self._ending: int | None = None
+
+    def ready(self) -> bool:
+        """Whether there may be something to tell."""
+        if self._ending == self._inbox.epoch:
+            return False
+        return self._walk is not None or self._settled != self._situation()
+
+    async def step(self) -> Awaitable[None]:
+        """Tell of a few SKUs, or find out whom to tell."""
+        walk = self._walk
+        if walk is not None and walk.epoch != self._inbox.epoch:
+            walk = self._walk = None
+        if walk is None:
+            situation = self._situation()
+            self._walk = await self._begin()
+            self._settled = None if self._walk else situation
+            return Later(_nothing)
+        found = await until_it_works(lambda: scan_skus(self._redis, walk.cursor))
+        walk.cursor = found.cursor
+        written = await self._project(walk, {s: p for s, p in found.skus if p in walk.wanted})
+        messages = self._messages(walk, written, dict(found.skus))
+        messages += await until_it_works(lambda: self._alerts.of(written))
+        over = not walk.cursor
+        if over:
+            self._walk = None
+            self._ending = walk.epoch
+            messages += [
+                snapshot_end(walk.topics[name], target, partition, self._parts)
+                for partition, name in self._told.joined(walk.wanted)
+                for target in range(self._parts)
+            ]
+        receipt = await self._publisher.publish(messages)
+        return Later(lambda: self._confirm(walk, receipt, alerted(written.projections), over=over))
+
+    def _situation(self) -> object:
+        refusals = self._publisher.refusals().items()
+        return (
+            self._inbox.epoch,
+            self._table.revision,
+            self._told.setbacks.total(),
+            frozenset(self._assigned()),
+            frozenset((topic, refusal.attempts, refusal.due) for topic, refusal in refusals),
+        )
+
+    async def _begin(self) -> _Walk | None:
+        """A walk for all who are to be told; None if there are none."""
+        epoch = self._inbox.epoch
+        await self._show_refusals()
+        await self._told.note(())
+        refusals = self._publisher.refusals()
+        await self._told.forget({t for t, r in refusals.items() if r.reason == NO_SUCH_TOPIC})
+        wanted = self._told.wanted({topic for topic, r in refusals.items() if not r.due})
+        if not wanted:
+            return None
+        walk = _Walk(epoch, wanted, self._told.topics(), Counter(self._told.setbacks))
+        for channel in walk.channels():
+            if channel in walk.topics:
+                self._publisher.reopen(walk.topics[channel])
+        log.info("telling channels of every SKU", channels=walk.channels(), partitions=len(wanted))
+        return walk
+
+    async def _show_refusals(self) -> None:
+        """For people who look: why topics refuse, and how much was not published there."""
+        now = time.time()
+        refusals = {
+            topic: {
+                "reason": refusal.reason,
+                "since": refusal.since,
+                "attempts": refusal.attempts,
+                "not_published": refusal.dropped,
+                "at": now,
+            }
+            for topic, refusal in self._publisher.refusals().items()
+        }
+        over = self._shown - refusals.keys()
+        await until_it_works(lambda: self._marks.refuse(self._worker, refusals, over))
+        self._shown = set(refusals)
+
+    async def _project(self, walk: _Walk, skus: Collection[str]) -> Written:
+        if not skus:
+            return _NOTHING
+        walk.skus += len(skus)
+        policies = await self._told.policies(walk.wanted)
+        changes = {sku: SkuChanges({}) for sku in skus}
+        return await until_it_works(lambda: self._projector.write(changes, policies, {}))
+
+    def _messages(
+        self, walk: _Walk, written: Written, partitions: Mapping[str, int]
+    ) -> list[OutgoingMessage]:
+        """What the channels of this walk are told, and others where it changes their number."""
+        messages: list[OutgoingMessage] = []
+        for projection in written.projections:
+            partition = partitions[projection.sku]
+            stale = walk.wanted[partition]
+            for name in projection.channels:
+                if name not in walk.topics or not (name in stale or _has_changed(projection, name)):
+                    continue
+                joining = name in stale and not self._told.is_whole(partition, name)
+                marks = IN_SNAPSHOT if joining else ()
+                messages += availability_messages(projection, [(name, walk.topics[name])], marks)
+        return messages
+
+    async def _confirm(
+        self,
+        walk: _Walk,
+        receipt: Awaitable[frozenset[str]],
+        alerts: Mapping[str, int],
+        *,
+        over: bool,
+    ) -> None:
+        refused = await receipt
+        if refused:
+            await self._told.behind(refused, walk.wanted)
+        if alerts:
+            await until_it_works(lambda: self._projector.alerted(alerts))
+        if not over or walk.epoch != self._inbox.epoch:
+            return
+        await self._told.knows(walk.wanted, walk.topics, walk.setbacks)
+        self._ending = None
+        self._settled = None
+        log.info("channels know every SKU", channels=walk.channels(), skus=walk.skus)
+
+
+def _has_changed(projection: SkuProjection, channel: str) -> bool:
+    """Whether a state differs from the one before: another channel's ring-fence may do that."""
+    state = projection.channels[channel]
+    return state is not None and (state.available, state.status) != (
+        state.previous_available,
+        state.previous_status,
+    )
+
+
+async def _nothing() -> None:
+    """What is there to await when there was nothing to tell."""

@@ -1,0 +1,332 @@
+"""Telling channels of every SKU, on a real Redis: whatever comes between, they end up knowing."""
+
+import asyncio
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from redis.asyncio import Redis
+
+from inventory.names import stock_key
+from inventory.policy import ChannelKind, ChannelOverride, ChannelPolicy, rules_digest
+from inventory.topics import STOCK
+from projections.codec import PUBLISHED
+from projections.marks import MARKS_KEY, REFUSALS_KEY, Marks
+from projections.ports import SkuChanges
+from projections.writer import ProjectionWriter
+from stream.agents.availability import AvailabilityAgent
+from stream.alerts import Alerts
+from stream.inbox import Batch, Inbox
+from stream.lane import NO_SUCH_TOPIC
+from stream.policy import PolicyTable
+from stream.sweep import Sweep
+from stream.told import Told
+from tests.fakes import FakeAlertLog, FakePublisher
+from tests.integration.redis_driver import RedisDriver, redis_url
+from tests.projector_contract import NOW
+from tests.recorded import altered
+
+pytestmark = pytest.mark.integration
+
+PARTS = 2
+SKUS = [f"SKU-{n}" for n in range(6)]
+
+
+def channel(name, **fields):
+    return ChannelPolicy(name, ChannelKind.AVAILABILITY, f"stock.{name}.v1", **fields)
+
+
+def partition_of(sku):
+    return int(sku[-1]) % PARTS
+
+
+class Shop:
+    """One worker's parts, without Kafka: batches and steps are taken when a test says so."""
+
+    def __init__(self, runner, url, *policies):
+        self.runner = runner
+        self.redis = Redis.from_url(url)
+        self.publisher = FakePublisher()
+        self.table = PolicyTable()
+        for policy in policies:
+            self.table.put(policy)
+        self.held = {0, 1}
+        self.version = 0
+        self.stock = {}
+        self.start()
+
+    def start(self):
+        """A new process, or one that was never there."""
+        self.inbox = Inbox(100)
+        projector = ProjectionWriter(self.redis)
+        alerts = Alerts(FakeAlertLog())
+        self.told = Told(Marks(self.redis), self.table, self.inbox, lambda: self.held)
+        self.sweep = Sweep(
+            self.redis,
+            self.told,
+            projector,
+            self.publisher,
+            self.table,
+            alerts,
+            self.inbox,
+            lambda: self.held,
+            PARTS,
+            "worker-1",
+        )
+        self.agent = AvailabilityAgent(self.told, projector, self.publisher, alerts)
+
+    def sell(self, sku, on_hand):
+        self.version += 2
+        self.stock[sku] = on_hand
+        record = altered(
+            "stock_update",
+            after__sku=sku,
+            after__warehouse="ams",
+            after__on_hand=on_hand,
+            after__reserved=0,
+            after__safety_stock=0,
+            after__version=self.version,
+        )
+        batch = Batch([record._replace(topic=STOCK, partition=partition_of(sku))])
+
+        async def work():
+            await (await self.agent(batch))
+
+        self.runner.run(work())
+
+    def step(self, most=1):
+        """Background work, until there is none or it was enough."""
+
+        async def work():
+            for _ in range(most):
+                if not self.sweep.ready():
+                    return False
+                await (await self.sweep.step())
+            return self.sweep.ready()
+
+        return self.runner.run(work())
+
+    def finish(self):
+        assert not self.step(most=500), "there must be an end to it"
+
+    def rebalance(self):
+        self.runner.run(self.inbox.drain(1))
+
+    def topic(self, name):
+        """What a reader of the compacted topic has: key → value, without tombstones."""
+        latest = {}
+        for message in self.publisher.published:
+            if message.topic == f"stock.{name}.v1":
+                latest[message.key.decode()] = message.value
+        return {key: json.loads(value) for key, value in latest.items() if value is not None}
+
+    def ends(self, name):
+        return [
+            (dict(m.headers)["stockwire_snapshot_part"].decode(), m.partition)
+            for m in self.publisher.published
+            if m.topic == f"stock.{name}.v1"
+            and dict(m.headers).get("stockwire_snapshot") == (b"last")
+        ]
+
+    def available(self, name):
+        return {key: value["available"] for key, value in self.topic(name).items()}
+
+    def projected(self, sku):
+        """The version of a SKU's projection in Redis."""
+        return json.loads(self.runner.run(self.redis.hget(stock_key(sku), PUBLISHED)))[2]
+
+    def marks(self):
+        fields = self.runner.run(self.redis.hgetall(MARKS_KEY))
+        return {int(partition): json.loads(marks) for partition, marks in fields.items()}
+
+
+@pytest.fixture
+def runner():
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture
+def make(runner, stack, settings):
+    shops = []
+    driver = RedisDriver(runner, redis_url(settings))
+
+    def make(*policies):
+        driver.redis.flushdb()
+        shops.append(Shop(runner, driver.url, *policies))
+        return shops[-1]
+
+    yield make
+    for shop in shops:
+        runner.run(shop.redis.aclose())
+    driver.close()
+
+
+@pytest.fixture
+def shop(make):
+    shop = make(channel("web"))
+    for number, sku in enumerate(SKUS):
+        shop.sell(sku, 10 * number)
+    shop.finish()
+    return shop
+
+
+def test_an_edited_policy_is_told_of_every_sku_and_of_no_other_channel(make):
+    shop = make(channel("web"), channel("app"))
+    for sku in SKUS:
+        shop.sell(sku, 20)
+    shop.finish()
+    before = len(shop.publisher.published)
+    shop.table.put(channel("web", buffer=3, committed_us=NOW))
+    shop.finish()
+    assert shop.available("web") == dict.fromkeys(SKUS, 17)
+    assert {m.topic for m in shop.publisher.published[before:]} == {"stock.web.v1"}
+    assert len(shop.publisher.published) - before == len(SKUS), "once each, and no back-fill"
+    assert shop.marks() == {
+        part: {
+            "web": rules_digest(channel("web", buffer=3)),
+            "app": rules_digest(channel("app")),
+        }
+        for part in range(PARTS)
+    }
+
+
+def test_a_new_channel_begins_with_a_marked_snapshot_that_ends_in_every_partition(shop):
+    before = len(shop.publisher.published)
+    shop.table.put(channel("b2b", buffer=1))
+    shop.sell(SKUS[3], 7)
+    shop.finish()
+    shop.sell(SKUS[2], 8)
+    messages = [m for m in shop.publisher.published[before:] if m.topic == "stock.b2b.v1"]
+    marked = [dict(m.headers).get("stockwire_snapshot") for m in messages]
+    snapshot, rest = marked[: -1 - PARTS * PARTS], marked[-1 - PARTS * PARTS :]
+    assert set(snapshot) == {b"true"}, "a sale meanwhile belongs to it"
+    assert rest == [b"last"] * PARTS * PARTS + [None]
+    assert sorted(shop.ends("b2b")) == sorted(
+        (f"{part}/{PARTS}", target) for part in range(PARTS) for target in range(PARTS)
+    )
+    assert shop.available("b2b") == {
+        sku: max(0, on_hand - 1) for sku, on_hand in shop.stock.items()
+    }
+
+
+def test_a_channel_that_is_gone_has_nothing_left(shop):
+    gone = altered(
+        "channel_delete",
+        before__name="web",
+        before__kind="availability",
+        before__topic="stock.web.v1",
+    )
+    shop.table.apply(gone.value)
+    shop.sell(SKUS[1], 4)
+    shop.finish()
+    assert shop.topic("web") == {}
+    assert shop.runner.run(shop.redis.keys("availability:*")) == []
+    assert shop.marks() == {part: {} for part in range(PARTS)}
+    before = len(shop.publisher.published)
+    shop.sell(SKUS[1], 3)
+    shop.finish()
+    assert len(shop.publisher.published) == before, "and is not told again"
+
+
+def test_a_channel_that_is_gone_with_its_topic_is_forgotten(shop):
+    shop.publisher.closed.add("stock.web.v1")
+    shop.publisher.reason = NO_SUCH_TOPIC
+    leave(shop, "web")
+    shop.finish()
+    assert shop.marks() == {part: {} for part in range(PARTS)}
+
+
+def test_what_a_topic_refuses_is_made_good_and_others_are_not_bothered(make):
+    shop = make(channel("web"), channel("app"))
+    for sku in SKUS:
+        shop.sell(sku, 20)
+    shop.finish()
+    shop.publisher.closed.add("stock.web.v1")
+    shop.sell(SKUS[0], 9)
+    assert [part["web"] for part in shop.marks().values()].count("") == 1
+    assert shop.available("app")[SKUS[0]] == 9
+    assert shop.available("web")[SKUS[0]] == 20
+    shop.step(most=4)
+    assert shop.runner.run(shop.redis.hkeys(REFUSALS_KEY)) == [b"worker-1|stock.web.v1"]
+    shop.start()
+    shop.publisher.closed.clear()
+    shop.finish()
+    assert shop.available("web") == shop.available("app")
+    assert all(mark for part in shop.marks().values() for mark in part.values())
+
+
+def test_a_partition_that_another_worker_holds_is_left_to_it(shop):
+    shop.held = {1}
+    shop.table.put(channel("web", buffer=1))
+    shop.finish()
+    told = {sku for sku in SKUS if shop.available("web")[sku] != shop.stock[sku]}
+    assert told == {sku for sku in SKUS if partition_of(sku) == 1}
+    shop.held = {0, 1}
+    shop.finish()
+    assert shop.available("web") == {s: max(0, n - 1) for s, n in shop.stock.items()}
+
+
+def test_a_ring_fence_of_one_channel_is_told_to_the_others_when_its_warehouses_change(make):
+    """No rule of `web` changes, and yet its number does."""
+    shop = make(channel("web"), channel("app", warehouses=("lon",)))
+    shop.sell(SKUS[0], 20)
+    fenced = altered(
+        "channel_update", after__name="x"
+    )  # the override itself comes on its own topic, see tests/e2e
+    del fenced
+
+    changes = {SKUS[0]: SkuChanges({}, {"app": ChannelOverride(2, NOW, ring_fence=5)})}
+    policies = shop.runner.run(shop.told.policies({0, 1}))
+    shop.runner.run(ProjectionWriter(shop.redis).write(changes, policies, {}))
+    shop.finish()
+    assert shop.available("web") == {SKUS[0]: 20}
+    shop.table.put(channel("app", warehouses=("ams",)))
+    shop.finish()
+    assert shop.available("web") == {SKUS[0]: 15}
+
+
+def leave(shop, name):
+    for policy in shop.table.of_kind(ChannelKind.AVAILABILITY):
+        if policy.name == name:
+            fields = {"name": name, "kind": "availability", "topic": policy.topic}
+            gone = {f"before__{field}": value for field, value in fields.items()}
+            shop.table.apply(altered("channel_delete", **gone).value)
+
+
+ACTIONS = {
+    "sell": lambda shop, name, n: shop.sell(SKUS[n % len(SKUS)], n),
+    "edit": lambda shop, name, n: shop.table.put(channel(name, buffer=n)),
+    "leave": lambda shop, name, n: leave(shop, name),
+    "step": lambda shop, name, n: shop.step(n),
+    "close": lambda shop, name, n: shop.publisher.closed.add(f"stock.{name}.v1"),
+    "open": lambda shop, name, n: shop.publisher.closed.discard(f"stock.{name}.v1"),
+    "crash": lambda shop, name, n: shop.start(),
+    "rebalance": lambda shop, name, n: shop.rebalance(),
+}
+plans = st.lists(
+    st.tuples(st.sampled_from(sorted(ACTIONS)), st.sampled_from(("web", "app")), st.integers(1, 9)),
+    max_size=25,
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(plan=plans)
+def test_whatever_happens_meanwhile_every_channel_ends_up_right(make, plan):
+    shop = make(channel("web"))
+    for sku in SKUS[:3]:
+        shop.sell(sku, 20)
+    for action, name, number in plan:
+        ACTIONS[action](shop, name, number)
+    shop.publisher.closed.clear()
+    shop.finish()
+    listed = {policy.name: policy for policy in shop.table.of_kind(ChannelKind.AVAILABILITY)}
+    for name in ("web", "app"):
+        policy = listed.get(name)
+        stock = shop.stock if policy else {}
+        assert shop.available(name) == {s: max(0, n - policy.buffer) for s, n in stock.items()}
+        versions = {sku: told["version"] for sku, told in shop.topic(name).items()}
+        assert all(version <= shop.projected(sku) for sku, version in versions.items())
+    digests = {name: rules_digest(policy) for name, policy in listed.items()}
+    assert all(marks == digests for marks in shop.marks().values())
