@@ -10,7 +10,10 @@ Fields: TypeAlias = Mapping[str, object]
 
 
 class Key(NamedTuple):
-    """What is compared as one: a stock row, or a SKU when `warehouse` is None."""
+    """What is compared as one: a stock row, or a SKU when `warehouse` is None.
+
+    Of what a SKU has of its own on a channel, `warehouse` is the channel's name.
+    """
 
     sku: str
     warehouse: str | None = None
@@ -41,7 +44,7 @@ class PlaceReport(NamedTuple):
     """One place compared.
 
     Attributes:
-        place: `redis stock`, `redis <channel>` or `topic <name>`.
+        place: `redis stock`, `redis overrides`, `redis <channel>` or `topic <name>`.
         compared: rows or SKUs that should be there, and those that are there and should not be.
         drift: how many of them are not as they should be.
         expired: rows of a ledger that changed last before its topic's retention; not compared.

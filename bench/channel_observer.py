@@ -2,15 +2,17 @@
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
-from bench.latencies import Latencies
+from bench.arrivals import Arrivals, Edits
 from inventory.errors import Outage
+from inventory.topics import CHANNEL
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -20,10 +22,15 @@ _METADATA_SECONDS = 30
 _BATCH = 1000
 
 
-def commit_time(headers: list[tuple[str, bytes]] | None) -> int:
-    """The commit time in a channel message's headers (`ce_time`), in µs since the epoch."""
-    times = [value for name, value in headers or () if name == "ce_time"]
-    return (datetime.fromisoformat(times[0].decode()) - _EPOCH) // _MICROSECOND
+def commit_time(headers: Mapping[str, bytes]) -> int | None:
+    """The commit time in a channel message's headers (`ce_time`), in µs since the epoch.
+
+    None on a record that tells of no commit: the end of a back-fill.
+    """
+    time_text = headers.get("ce_time")
+    if time_text is None:
+        return None
+    return (datetime.fromisoformat(time_text.decode()) - _EPOCH) // _MICROSECOND
 
 
 class Watched:
@@ -60,7 +67,8 @@ class ChannelObserver:
 
     Args:
         channels: topic → what to call it.
-        latencies: by the names in `channels`.
+        arrivals: counts the messages, by the names in `channels`.
+        edits: is told of every policy edit; the topic of the policies is read for that.
         watched: a SKU to look at more closely; the payload of other messages is not read.
     """
 
@@ -68,7 +76,8 @@ class ChannelObserver:
         self,
         bootstrap: str,
         channels: Mapping[str, str],
-        latencies: Mapping[str, Latencies],
+        arrivals: Arrivals,
+        edits: Edits,
         watched: Watched | None = None,
     ) -> None:
         """Find the ends of all partitions.
@@ -77,7 +86,8 @@ class ChannelObserver:
             Outage: Kafka does not answer.
         """
         self._channels = channels
-        self._latencies = latencies
+        self._arrivals = arrivals
+        self._edits = edits
         self._watched = watched
         self._consumer = Consumer(
             {
@@ -89,44 +99,82 @@ class ChannelObserver:
                 "fetch.queue.backoff.ms": 5,
             }
         )
-        try:
-            self._consumer.assign([end for topic in channels for end in self._ends(topic)])
-        except KafkaException as exc:
-            raise Outage(f"The channels cannot be observed ({exc}); see: make status.") from exc
+        with _outages():
+            self._assigned = [end for topic in (CHANNEL, *channels) for end in self._ends(topic)]
+            self._consumer.assign(self._assigned)
 
     def run(self, stopping: threading.Event) -> None:
-        """Observe until told to stop.
+        """Observe until told to stop, and then what was published by that time.
 
         Raises:
             Outage: a partition cannot be read.
         """
         while not stopping.is_set():
-            messages = self._consumer.consume(1, _POLL_SECONDS)
-            if messages:
-                messages += self._consumer.consume(_BATCH, 0)
-                now = time.time_ns() // 1000
-                for message in messages:
-                    self._take(message, now)
+            self._take_some()
+            self._arrivals.settle(time.time_ns() // 1000)
+        with _outages():
+            ends = {(tp.topic, tp.partition): self._end(tp) for tp in self._assigned}
+            deadline = time.monotonic() + _METADATA_SECONDS
+            while not self._has_reached(ends):
+                self._take_some()
+                if time.monotonic() > deadline:
+                    raise Outage("The channels have more messages than can be observed.")
+        self._arrivals.settle()
 
     def close(self) -> None:
         """Disconnect."""
         self._consumer.close()
 
+    def _take_some(self) -> None:
+        messages = self._consumer.consume(1, _POLL_SECONDS)
+        if messages:
+            messages += self._consumer.consume(_BATCH, 0)
+            now = time.time_ns() // 1000
+            for message in messages:
+                self._take(message, now)
+
+    def _has_reached(self, ends: Mapping[tuple[str, int], int]) -> bool:
+        # Without a message so far a partition has no position: it is at the end it started from.
+        return all(
+            tp.offset >= ends[tp.topic, tp.partition]
+            or ends[tp.topic, tp.partition] == start.offset
+            for tp, start in zip(
+                self._consumer.position(self._assigned), self._assigned, strict=True
+            )
+        )
+
     def _take(self, message: Message, now: int) -> None:
         error = message.error()
         if error is not None:
             raise Outage(f"A channel cannot be observed ({error}); see: make status.")
-        channel = self._channels[message.topic()]
-        self._latencies[channel].record(now - commit_time(message.headers()))
+        topic, value = message.topic(), message.value()
+        if topic == CHANNEL:
+            if value is not None:
+                self._edits.committed(orjson.loads(value)["source"]["ts_us"])
+            return
+        headers = dict(message.headers() or ())
+        committed_us = commit_time(headers)
+        if committed_us is None:
+            return
+        channel = self._channels[topic]
+        self._arrivals.add(channel, message.key(), headers["ce_id"], committed_us, now)
         if self._watched is not None and self._watched.concerns(message.key()):
-            self._watched.told(channel, message.value())
+            self._watched.told(channel, value)
 
     def _ends(self, topic: str) -> list[TopicPartition]:
         partitions = self._consumer.list_topics(topic, _METADATA_SECONDS).topics[topic].partitions
-        ends = []
-        for number in partitions:
-            _, end = self._consumer.get_watermark_offsets(
-                TopicPartition(topic, number), _METADATA_SECONDS
-            )
-            ends.append(TopicPartition(topic, number, end))
-        return ends
+        found = [TopicPartition(topic, number) for number in partitions]
+        return [TopicPartition(topic, tp.partition, self._end(tp)) for tp in found]
+
+    def _end(self, partition: TopicPartition) -> int:
+        """Where a partition ends now."""
+        _, end = self._consumer.get_watermark_offsets(partition, _METADATA_SECONDS)
+        return int(end)
+
+
+@contextmanager
+def _outages() -> Iterator[None]:
+    try:
+        yield
+    except KafkaException as exc:
+        raise Outage(f"The channels cannot be observed ({exc}); see: make status.") from exc

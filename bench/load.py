@@ -41,9 +41,12 @@ class LoadReport:
         return self.changes / self.seconds if self.seconds else 0.0
 
 
-def seed_catalogue(conninfo: str, skus: int = 5_000, warehouses: int = 3, seed: int = 1) -> int:
+def seed_catalogue(
+    conninfo: str, skus: int = 5_000, warehouses: int = 3, seed: int = 1, first: int = 1
+) -> int:
     """Insert warehouses and a row of stock per SKU and warehouse; return the rows inserted.
 
+    The SKUs are those from the number `first` to the number `skus`.
     Rows that exist are left as they are. A row starts with 500 to 1,011 units on hand.
     """
     names = [warehouse_name(n) for n in range(1, warehouses + 1)]
@@ -52,7 +55,7 @@ def seed_catalogue(conninfo: str, skus: int = 5_000, warehouses: int = 3, seed: 
         cursor = connection.execute(
             _QUERIES["seed_stock"],
             {
-                "skus": [sku_name(n) for n in range(1, skus + 1)],
+                "skus": [sku_name(n) for n in range(first, skus + 1)],
                 "warehouses": names,
                 "seed": seed,
             },

@@ -17,15 +17,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Self
 
+from bench.arrivals import REDIS, Arrivals, Edits, EditSummaries
 from bench.channel_observer import ChannelObserver, Watched
 from bench.latencies import Latencies, LatencySummary
 from bench.redis_observer import RedisObserver
 from inventory.errors import Outage, StockwireError
 from inventory.settings import Settings, load_settings
 from inventory.topics import CHANNEL_TOPICS
-
-#: What the Redis projection is called among the channels.
-REDIS = "redis"
 
 #: Topic → channel name; a channel's topic is `stock.<channel>.v1`.
 CHANNELS = {spec.name: spec.name.split(".")[1] for spec in CHANNEL_TOPICS}
@@ -39,27 +37,34 @@ class Report:
     """What was observed so far.
 
     Attributes:
-        latencies: commit → arrival, of `REDIS` and of each channel.
+        latencies: commit → arrival of stock changes, in `REDIS` and in each channel.
         overtaken: writes to Redis that are not among the latencies, see `bench.redis_observer`.
         watched: units of the watched SKU, by channel.
         cpu: the observers' share of one core since they started, 0 to 1.
+        edits: commit → arrival of what policy edits had computed anew, see `bench.arrivals`.
     """
 
     latencies: Mapping[str, LatencySummary]
     overtaken: int = 0
     watched: Mapping[str, int] = field(default_factory=dict)
     cpu: float = 0.0
+    edits: EditSummaries = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, line: str) -> Self:
         """The inverse of `to_json`."""
         values = json.loads(line)
-        latencies = {n: LatencySummary.from_json(s) for n, s in values.pop("latencies").items()}
-        return cls(latencies, **values)
+        latencies = _summaries(values.pop("latencies"))
+        edits = {int(at_us): _summaries(places) for at_us, places in values.pop("edits").items()}
+        return cls(latencies, edits=edits, **values)
 
     def to_json(self) -> str:
         """One line."""
         return json.dumps(asdict(self))
+
+
+def _summaries(values: Mapping[str, Mapping[str, float | None]]) -> dict[str, LatencySummary]:
+    return {place: LatencySummary.from_json(summary) for place, summary in values.items()}
 
 
 class Observers:
@@ -146,10 +151,13 @@ def observe(settings: Settings, watch: str | None) -> None:
     """
     latencies = {name: Latencies() for name in (REDIS, *CHANNELS.values())}
     watched = Watched(watch) if watch else None
+    edits = Edits()
     with ExitStack() as stack:
-        redis = RedisObserver(settings.redis_url, latencies[REDIS])
+        redis = RedisObserver(settings.redis_url, Arrivals(latencies, edits))
         stack.callback(redis.close)
-        channels = ChannelObserver(settings.kafka_bootstrap, CHANNELS, latencies, watched)
+        channels = ChannelObserver(
+            settings.kafka_bootstrap, CHANNELS, Arrivals(latencies, edits), edits, watched
+        )
         stack.callback(channels.close)
         started, used = time.monotonic(), time.process_time()
 
@@ -157,7 +165,9 @@ def observe(settings: Settings, watch: str | None) -> None:
             share = (time.process_time() - used) / max(time.monotonic() - started, 0.001)
             summaries = {name: latencies[name].summary() for name in latencies}
             units = watched.units() if watched else {}
-            print(Report(summaries, redis.overtaken, units, round(share, 3)).to_json(), flush=True)
+            cpu = round(share, 3)
+            seen = Report(summaries, redis.overtaken, units, cpu, edits.summaries())
+            print(seen.to_json(), flush=True)
 
         stopping = threading.Event()
         with ThreadPoolExecutor() as pool:

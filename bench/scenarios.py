@@ -28,7 +28,7 @@ _SAMPLE_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """A running stack with `SKUS` seeded in `WAREHOUSES`.
+    """A running stack with a catalogue: `SKUS` in `WAREHOUSES`, unless a scenario says otherwise.
 
     Attributes:
         say: told of each step.
@@ -86,9 +86,13 @@ class Bulk:
 
 def steady(bench: Bench, rate: float, seconds: float, skus: int = 5_000) -> Steady:
     """Business at an even rate."""
+    return observed(bench, WorkloadPlan(skus=skus, warehouses=WAREHOUSES), rate, seconds)
+
+
+def observed(bench: Bench, plan: WorkloadPlan, rate: float, seconds: float) -> Steady:
+    """A plan at an even rate, and how long its changes take to arrive."""
     bench.say(f"{rate:,.0f} changes/s for {seconds:.0f} s")
     end = bench.backlog.end()
-    plan = WorkloadPlan(skus=skus, warehouses=WAREHOUSES)
     with observing(bench.stack.environment()) as observers:
         with loading(
             bench.settings.conninfo(), plan, changes_per_second=rate, duration=seconds

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
+from bench.arrivals import REDIS
 from bench.figures import Figure
 from bench.memory import Peaks
-from bench.observers import REDIS
 from bench.scenarios import Bulk, Drained, Steady
 
 _MB = 2**20

@@ -1,7 +1,8 @@
-"""`stockwire bench`: latency, drain rate and memory, on a stack of its own."""
+"""`stockwire bench`: latency, drain rate, memory and policy edits, on stacks of its own."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
@@ -12,8 +13,12 @@ from audit.auditor import Auditor
 from bench.backlog import Backlog
 from bench.catalogue import fill
 from bench.figures import LATEST, Figure, markdown, write_json
+from bench.isolation import isolation
 from bench.machine import describe
 from bench.memory import sampled
+from bench.policy import WAREHOUSES as POLICY_WAREHOUSES
+from bench.policy import edits, fill_large, large_edit, prepare
+from bench.policy_targets import edits_figures, isolation_figures, large_edit_figures
 from bench.scenarios import PATIENCE, SKUS, WAREHOUSES, Bench, bulk, drain, steady
 from bench.targets import bulk_figures, drain_figures, memory_figures, steady_figures
 from cli.bringup import Progress, bring_up
@@ -26,13 +31,40 @@ _DIRECTORY = CHECKOUT / ".stack-bench"
 #: Reading shared memory is work too: not more often than needed.
 _MEMORY_SECONDS = 5.0
 
+#: How long one channel's topic refuses messages.
+_REFUSED_SECONDS = 20.0
+_POLICY_SKUS = 10_000
+_EDITS = 10
+#: Changes per second beside a large edit: business goes on, and most of the machine is free.
+_SLOW_RATE = 200.0
+
 
 class Scenario(StrEnum):
     """What can be measured by itself."""
 
     STEADY = "steady"
-    DRAIN = "drain"
+    ISOLATION = "isolation"
     BULK = "bulk"
+    DRAIN = "drain"
+    POLICY = "policy"
+    POLICY_MILLION = "policy-million"
+
+
+#: These share a stack; each of the others has a catalogue, and so a stack, of its own.
+_TOGETHER = frozenset({Scenario.STEADY, Scenario.ISOLATION, Scenario.BULK, Scenario.DRAIN})
+#: Takes many minutes.
+_ON_REQUEST = frozenset({Scenario.POLICY_MILLION})
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much is measured: see the options of `bench`."""
+
+    seconds: float
+    warm_up: float
+    rate: float
+    changes: int
+    million: int
 
 
 def bench(
@@ -45,46 +77,85 @@ def bench(
     ] = 60,
     rate: Annotated[float, typer.Option(min=1, help="Changes per second of it.")] = 1_000,
     changes: Annotated[int, typer.Option(min=1_000, help="Size of the backlog.")] = 300_000,
+    million: Annotated[int, typer.Option(min=1_000, help="SKUs of policy-million.")] = 1_000_000,
 ) -> None:
-    """Measure latency, drain rate and memory; print a table and write bench/results/latest.json.
+    """Measure; print a table and write bench/results/latest.json.
 
-    Starts a new stack in .stack-bench on ports of its own, and removes it at the end.
+    Everything but policy-million, which takes many minutes: ask for it with --only.
+    Starts new stacks in .stack-bench on ports of their own, and removes them at the end.
     """
-    chosen = only or list(Scenario)
+    chosen = scenarios(only)
+    sizes = Sizes(seconds, warm_up, rate, changes, million)
     console = Console(stderr=True, highlight=False)
-    settings = bench_settings()
+    parts: list[Callable[[Bench], Iterator[Figure]]] = []
+    if together := _TOGETHER.intersection(chosen):
+        parts.append(lambda run: _general(run, together, sizes))
+    if Scenario.POLICY in chosen:
+        parts.append(lambda run: _policy(run, sizes))
+    if Scenario.POLICY_MILLION in chosen:
+        parts.append(lambda run: _policy_million(run, sizes))
     figures: list[Figure] = []
+    machine: dict[str, str] = {}
+    settings = bench_settings()
     try:
-        with _new_stack(settings, console) as stack, Progress(console) as say:
-            tick = say if console.is_terminal else silent
-            run = Bench(settings, stack, Backlog(settings.kafka_bootstrap), say, tick)
-            say(f"seeding {SKUS * WAREHOUSES:,} rows")
-            fill(settings, run.backlog, SKUS, WAREHOUSES, PATIENCE)
-            memory = _memory_of(stack)
-            idle = memory()
-            if Scenario.STEADY in chosen:
-                # New JVMs compile for about a minute, on the cores that everything shares.
-                cold = steady(run, rate, warm_up)
-                figures += steady_figures(
-                    cold, f"first {warm_up:.0f} s after a start", targets=False
-                )
-                warm = steady(run, rate, seconds)
-                figures += steady_figures(warm, f"{seconds:.0f} s after that", targets=True)
-            # Only now: counting a JVM's pages holds it up, which an even load would show.
-            with sampled(memory, _MEMORY_SECONDS) as peaks:
-                if Scenario.BULK in chosen:
-                    figures += bulk_figures(bulk(run))
-                if Scenario.DRAIN in chosen:
-                    figures += drain_figures(drain(run, changes))
-            figures += memory_figures(idle, peaks)
-            say("comparing every row")
-            figures.append(_drift(settings))
-            machine = describe(settings)
+        for part in parts:
+            with _new_stack(settings, console) as stack, Progress(console) as say:
+                tick = say if console.is_terminal else silent
+                run = Bench(settings, stack, Backlog(settings.kafka_bootstrap), say, tick)
+                figures += part(run)
+                machine = describe(settings)
     except KeyboardInterrupt:
         console.print("Interrupted; nothing was written.")
         raise typer.Exit(130) from None
     write_json(figures, machine, LATEST)
     print(markdown(figures, machine))
+
+
+def scenarios(only: Collection[Scenario] | None) -> frozenset[Scenario]:
+    """What is measured: these, or without any all but those that take many minutes."""
+    return frozenset(only) if only else frozenset(Scenario) - _ON_REQUEST
+
+
+def _general(run: Bench, chosen: Collection[Scenario], sizes: Sizes) -> Iterator[Figure]:
+    """An even load first, before anything large has left its traces."""
+    run.say(f"seeding {SKUS * WAREHOUSES:,} rows")
+    fill(run.settings, run.backlog, SKUS, WAREHOUSES, PATIENCE)
+    memory = _memory_of(run.stack)
+    idle = memory()
+    if Scenario.STEADY in chosen:
+        # New JVMs compile for about a minute, on the cores that everything shares.
+        cold = steady(run, sizes.rate, sizes.warm_up)
+        when = f"first {sizes.warm_up:.0f} s after a start"
+        yield from steady_figures(cold, when, targets=False)
+        warm = steady(run, sizes.rate, sizes.seconds)
+        yield from steady_figures(warm, f"{sizes.seconds:.0f} s after that", targets=True)
+    if Scenario.ISOLATION in chosen:
+        if Scenario.STEADY not in chosen:
+            steady(run, sizes.rate, sizes.warm_up)
+        yield from isolation_figures(isolation(run, sizes.rate, _REFUSED_SECONDS))
+    # Only now: counting a JVM's pages holds it up, which an even load would show.
+    with sampled(memory, _MEMORY_SECONDS) as peaks:
+        if Scenario.BULK in chosen:
+            yield from bulk_figures(bulk(run))
+        if Scenario.DRAIN in chosen:
+            yield from drain_figures(drain(run, sizes.changes))
+    yield from memory_figures(idle, peaks)
+    yield _drift(run, "all rows afterwards")
+
+
+def _policy(run: Bench, sizes: Sizes) -> Iterator[Figure]:
+    run.say(f"seeding {_POLICY_SKUS:,} SKUs")
+    fill(run.settings, run.backlog, _POLICY_SKUS, POLICY_WAREHOUSES, PATIENCE)
+    prepare(run, sizes.rate, sizes.warm_up)
+    yield from edits_figures(edits(run, _EDITS, 0))
+    yield from edits_figures(edits(run, _EDITS, sizes.rate))
+    yield _drift(run, "all rows after the policy edits")
+
+
+def _policy_million(run: Bench, sizes: Sizes) -> Iterator[Figure]:
+    filled = fill_large(run, sizes.million)
+    yield from large_edit_figures(large_edit(run, filled, _SLOW_RATE, sizes.seconds))
+    yield _drift(run, "all rows after the large edit")
 
 
 def bench_settings() -> Settings:
@@ -125,9 +196,11 @@ def _memory_of(stack: Stack) -> Callable[[], dict[str, int]]:
     return read
 
 
-def _drift(settings: Settings) -> Figure:
+def _drift(run: Bench, scenario: str) -> Figure:
+    run.say("comparing every row")
+    settings = run.settings
     with Auditor.open(
         settings.conninfo(), str(settings.redis_url), settings.kafka_bootstrap
     ) as auditor:
         report = auditor.audit_until_settled(PATIENCE)
-    return Figure("all rows afterwards", "drift", report.drift, "rows", at_most=0)
+    return Figure(scenario, "drift", report.drift, "rows", at_most=0)

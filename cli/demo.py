@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 from rich.console import Console
@@ -13,18 +13,21 @@ from rich.live import Live
 
 from audit.auditor import Auditor
 from audit.report import AuditReport
+from bench.arrivals import REDIS
 from bench.background import loading
 from bench.backlog import Backlog, Position
 from bench.catalogue import fill
 from bench.latencies import LatencySummary
 from bench.load import LoadReport, open_sale
-from bench.observers import REDIS, Report, observing
+from bench.observers import Report, observing
+from bench.policy_edits import PolicyEdit
 from bench.workload import WorkloadPlan
 from cli.bringup import Progress, bring_up
-from cli.demo_view import Frame, latencies_line, line, table
-from inventory.names import availability_key
+from cli.demo_policy import edit_meanwhile
+from cli.demo_view import Frame, edit_line, latencies_line, line, table
 from inventory.settings import Settings, load_settings
 from projections.reader import AvailabilityReader
+from stockwire_client.names import availability_key
 
 WAREHOUSES = 3
 
@@ -48,6 +51,8 @@ def demo(
 ) -> None:
     """Start everything, sell, watch it arrive in Redis and four channels, compare every row.
 
+    Halfway the policy of the channel web is edited, and at the end the edit is taken back.
+
     Exit code 1 on any drift, or when a 99th percentile is over a second. The stack stays up.
     """
     console = Console(highlight=False)
@@ -55,13 +60,14 @@ def demo(
     plan = WorkloadPlan(seed, skus, WAREHOUSES, hot_share=HOT_SHARE, sell_out=True)
     try:
         environment = bring_up(settings, console).environment()
-        latencies = Demo(settings, environment, plan, console).run(rate, seconds)
+        latencies, edit = Demo(settings, environment, plan, console).run(rate, seconds)
         report = _audit(settings, console)
     except KeyboardInterrupt:
         console.print("Interrupted; the stack is left as it is. `make down` stops it.")
         raise typer.Exit(130) from None
     failures = verdict(report, latencies)
     console.print(latencies_line(latencies))
+    console.print(edit_line(edit, plan.hot_sku), soft_wrap=True)
     console.print(report.verdict, style="red" if report.drift else "green")
     for example in report.examples():
         console.print(f"  {example}")
@@ -106,6 +112,13 @@ def next_commands(settings: Settings, sku: str) -> list[str]:
     ]
 
 
+class Outcome(NamedTuple):
+    """What a demo has measured."""
+
+    latencies: Mapping[str, LatencySummary]
+    edit: PolicyEdit
+
+
 class Demo:
     """The load of a demo, and what is shown of it."""
 
@@ -124,12 +137,17 @@ class Demo:
         self._backlog = Backlog(settings.kafka_bootstrap)
         #: Seconds between two frames: a log is not to be flooded.
         self._interval = 0.5 if console.is_terminal else 5.0
+        self._edit_printed = False
 
-    def run(self, rate: float, seconds: float) -> Mapping[str, LatencySummary]:
-        """Seed, sell, and return the latencies once everything has arrived.
+    def run(self, rate: float, seconds: float) -> Outcome:
+        """Seed, sell, and return what was measured once everything has arrived.
+
+        The latencies are those of stock changes. Those that had to wait for the policy edit are
+        among them; the numbers that the edit itself had computed anew are not, since one edit
+        tells as many as a sale of several seconds. Its latency has a line of its own.
 
         Raises:
-            Outage: a server does not answer, or the changes do not arrive.
+            Outage: a server does not answer, or the changes or the edit do not arrive.
         """
         end = self._fill().end
         conninfo, hot = self._settings.conninfo(), self._plan.hot_sku
@@ -143,16 +161,21 @@ class Demo:
             def frame(load: LoadReport, report: Report) -> Frame:
                 found = reader.get(hot, "web")
                 units = dict(report.watched) | ({} if found is None else {REDIS: found.available})
-                return Frame(seconds, load, report, hot, units, self._backlog.position().lags)
+                lags = self._backlog.position().lags
+                return Frame(seconds, load, report, hot, units, lags, meanwhile.done)
 
-            with loading(conninfo, self._plan, changes_per_second=rate, duration=seconds) as run:
+            with (
+                edit_meanwhile(self._settings, hot, seconds / 2, _PATIENCE) as meanwhile,
+                loading(conninfo, self._plan, changes_per_second=rate, duration=seconds) as run,
+            ):
                 while not run.wait(self._interval):
                     show(frame(run.report, observers.report))
                 load = run.result()
+                edit = meanwhile.result()
             self._backlog.until_drained(end + load.changes, _PATIENCE)
             report = observers.finish()
             show(frame(load, report))
-        return report.latencies
+        return Outcome(report.latencies, edit)
 
     def _fill(self) -> Position:
         with Progress(self._console) as say:
@@ -168,10 +191,16 @@ class Demo:
     @contextmanager
     def _screen(self) -> Iterator[Callable[[Frame], None]]:
         if not self._console.is_terminal:
-            yield lambda frame: self._console.print(line(frame), soft_wrap=True)
+            yield self._print
             return
         with Live(console=self._console, auto_refresh=False) as live:
             yield lambda frame: live.update(table(frame), refresh=True)
+
+    def _print(self, frame: Frame) -> None:
+        self._console.print(line(frame), soft_wrap=True)
+        if frame.edit is not None and not self._edit_printed:
+            self._edit_printed = True
+            self._console.print(edit_line(frame.edit, frame.hot_sku), soft_wrap=True)
 
 
 def _audit(settings: Settings, console: Console) -> AuditReport:

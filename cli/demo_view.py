@@ -7,9 +7,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from bench.arrivals import REDIS
 from bench.latencies import LatencySummary
 from bench.load import LoadReport
-from bench.observers import REDIS, Report
+from bench.observers import Report
+from bench.policy_edits import PolicyEdit
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,7 @@ class Frame:
         seconds: how long the load is to run.
         units: of the hot SKU, by place; places that were not told anything yet are absent.
         lags: changes that are not confirmed yet, by worker.
+        edit: the policy edit, once everybody knows of it.
     """
 
     seconds: float
@@ -28,6 +31,7 @@ class Frame:
     hot_sku: str
     units: Mapping[str, int]
     lags: Mapping[str, int]
+    edit: PolicyEdit | None = None
 
     @property
     def commits_per_second(self) -> float:
@@ -50,7 +54,10 @@ def table(frame: Frame) -> RenderableType:
             milliseconds(latency.max),
             "" if units is None else f"{units:,}",
         )
-    return Group(grid, Text(f"not confirmed yet: {_lags(frame)}", style="dim"))
+    below = [Text(f"not confirmed yet: {_lags(frame)}", style="dim")]
+    if frame.edit is not None:
+        below.append(Text(edit_line(frame.edit, frame.hot_sku)))
+    return Group(grid, *below)
 
 
 def line(frame: Frame) -> str:
@@ -62,6 +69,15 @@ def line(frame: Frame) -> str:
     units = frame.units.get(REDIS)
     left = "" if units is None else f" | {frame.hot_sku} {units:,} left"
     return f"{_pace(frame)} | p50/p99: {places} | not confirmed: {_lags(frame)}{left}"
+
+
+def edit_line(edit: PolicyEdit, sku: str) -> str:
+    """A policy edit in one line; `sku` is the one that was watched."""
+    return (
+        f"policy edit: {edit.channel} buffer {edit.before:,} → {edit.after:,}, "
+        f"on {sku} after {milliseconds(edit.watched_ms)}, "
+        f"on all {edit.skus:,} SKUs after {milliseconds(edit.whole_ms)}"
+    )
 
 
 def milliseconds(value: float | None) -> str:

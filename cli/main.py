@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from cli import bench, demo, load, read, stack, verify
+from cli import bench, channel_edit, channels, demo, explain, load, read, stack, verify
 from inventory.errors import StockwireError
 
 app = typer.Typer(
@@ -33,6 +33,10 @@ COMMANDS: MappingProxyType[str, Callable[..., Any]] = MappingProxyType(
         "load": load.load,
         "get": read.get,
         "tail": read.tail,
+        "explain": explain.explain,
+        "channels": channels.channels,
+        "channel-new": channel_edit.channel_new,
+        "channel-remove": channel_edit.channel_remove,
         "verify": verify.verify,
         "bench": bench.bench,
     }

@@ -17,13 +17,15 @@ from rich.table import Table
 from audit.postgres import read_policies
 from audit.projection import UNREADABLE
 from cli.follow import ChannelMessage, follow
-from inventory.availability import ChannelPolicy
 from inventory.errors import AuditError, NotFound
-from inventory.names import availability_key, stock_key
+from inventory.names import stock_key
+from inventory.policy import ChannelPolicy
 from inventory.projection import SkuState
 from inventory.settings import load_settings
-from projections.reader import AvailabilityReader, ChannelAvailability
+from projections.reader import AvailabilityReader
 from projections.states import read_states
+from stockwire_client.names import availability_key
+from stockwire_client.reader import ChannelAvailability
 
 _Channels = Mapping[str, ChannelAvailability]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]

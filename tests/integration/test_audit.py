@@ -12,15 +12,19 @@ from typer.testing import CliRunner
 
 from audit.auditor import Auditor
 from audit.postgres import read_policies, read_stock
-from audit.report import AuditReport
+from audit.report import AuditReport, Key
 from audit.topics import TopicReader
 from cli.main import app
-from inventory.availability import ChannelKind
 from inventory.errors import AuditError, Outage, StockwireError
-from inventory.names import availability_key, stock_key
+from inventory.names import stock_key
+from inventory.policy import ChannelKind, ChannelOverride
 from inventory.settings import Settings
+from projections.codec import decode_override, encode_override
 from projections.reader import AvailabilityReader
+from sql.migrate import migrate
+from stockwire_client.names import availability_key
 from tests.conftest import TEST_ENVIRONMENT
+from tests.database import fresh_database
 from tests.polling import DEADLINE, eventually
 
 pytestmark = pytest.mark.integration
@@ -121,6 +125,61 @@ def test_a_row_that_only_redis_has_is_seen(auditor: Auditor, store: redis.Redis,
         assert of(auditor.audit(), ghost) == {("redis stock", "T-1")}
     finally:
         store.delete(stock_key(ghost))
+
+
+def test_an_override_that_redis_has_otherwise_is_seen(
+    auditor: Auditor, database: psycopg.Connection, store: redis.Redis, sku: str
+):
+    database.execute(
+        "INSERT INTO inventory.channel_sku (channel, sku, ring_fence, max_per_order)"
+        " VALUES ('app', %s, 4, 3)",
+        [sku],
+    )
+    eventually(lambda: not of(auditor.audit(), sku))
+    found = AvailabilityReader(store).get(sku, "app")
+    assert found is not None
+    assert (found.available, found.order_limit) == (15, 3)
+    right = store.hget(stock_key(sku), ":override:app")
+    assert isinstance(right, bytes)
+    wrong = ChannelOverride(decode_override(right).version, 0, ring_fence=5, max_per_order=3)
+    store.hset(stock_key(sku), ":override:app", encode_override(wrong))
+    assert of(auditor.audit_until_settled(0.3), sku) == {("redis overrides", "app")}
+    store.hset(stock_key(sku), ":override:app", right)
+    store.hset(availability_key(sku), "app:order_limit", 4)
+    assert of(auditor.audit(), sku) == {("redis app", None)}
+    database.execute("DELETE FROM inventory.channel_sku WHERE sku = %s", [sku])
+    eventually(lambda: not of(auditor.audit(), sku))
+
+
+def test_a_status_is_right_between_threshold_and_hysteresis_and_stale_above(
+    auditor: Auditor, database: psycopg.Connection, store: redis.Redis, sku: str
+):
+    for on_hand in (2, 3):
+        database.execute("UPDATE inventory.stock SET on_hand = %s WHERE sku = %s", [on_hand, sku])
+    eventually(lambda: not of(auditor.audit(), sku))
+    found = AvailabilityReader(store).get(sku, "web")
+    assert found is not None
+    assert (found.available, found.status) == (6, "low_stock"), "it was 4 a moment before"
+    database.execute("UPDATE inventory.stock SET on_hand = 4 WHERE sku = %s", [sku])
+    eventually(lambda: not of(auditor.audit(), sku))
+    store.hset(availability_key(sku), "web:status", "low_stock")
+    assert of(auditor.audit_until_settled(0.3), sku) == {("redis web", None)}
+
+
+def test_who_has_caused_a_change_is_read_where_a_ledger_does_not_hear_of_it(
+    stack: object, settings: Settings
+):
+    with fresh_database(settings) as conninfo:
+        migrate(conninfo)
+        with psycopg.connect(conninfo) as connection:
+            connection.execute("INSERT INTO inventory.warehouse VALUES ('W', 'One')")
+            connection.execute("UPDATE inventory.channel SET echo_of = 'till' WHERE name = 'erp'")
+            connection.cursor().executemany(
+                "INSERT INTO inventory.stock (sku, warehouse, on_hand, caused_by)"
+                " VALUES (%s, 'W', 1, %s)",
+                [("OWN", "till"), ("OTHER", "shop"), ("NOBODY", None)],
+            )
+        assert read_stock(conninfo).echoes == {Key("OWN", "W"): "till"}
 
 
 def test_what_is_broken_in_a_topic_is_seen(
