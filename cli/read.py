@@ -113,7 +113,10 @@ def message_line(message: ChannelMessage) -> str:
     """A message as one line for people."""
     arrived = datetime.fromtimestamp(message.arrived_us / 1e6, UTC).astimezone()
     latency = "" if message.latency_ms is None else f"  +{message.latency_ms:.1f} ms"
-    return f"{arrived:%H:%M:%S.%f}"[:-3] + f"  {message.key}  {_content(message.value)}{latency}"
+    said = _content(message.value)
+    if message.value is None and message.key.startswith(":snapshot/"):
+        said = "end of this part of a back-fill"
+    return f"{arrived:%H:%M:%S.%f}"[:-3] + f"  {message.key}  {said}{latency}"
 
 
 def _content(value: Any) -> str:
