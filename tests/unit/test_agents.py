@@ -145,6 +145,34 @@ def test_what_cannot_be_read_is_set_aside_and_the_rest_goes_on(publisher, make):
     }
 
 
+def test_the_trace_of_a_change_goes_on_in_every_message_about_it(publisher):
+    trace = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    records = [update("A")._replace(headers=(("traceparent", trace),)), update("B")]
+    deliver(availability_agent(publisher), *records)
+    deliver(ledger_agent(publisher), *records)
+    carried = {
+        (message.topic, message.key.decode()[0]): dict(message.headers).get("traceparent")
+        for message in publisher.published
+    }
+    topics = ("stock.web.v1", "stock.app.v1", "stock.wms.v1", "stock.erp.v1")
+    assert carried == {(t, sku): trace if sku == "A" else None for t in topics for sku in "AB"}
+
+
+def test_what_a_channel_has_caused_itself_is_an_echo(publisher):
+    """A ledger would count it twice; a level is absolute, and its topic must hold it."""
+    channels = (
+        ChannelPolicy("wms", ChannelKind.LEVEL, "stock.wms.v1", echo_of="robot"),
+        ChannelPolicy("erp", ChannelKind.MOVEMENT, "stock.erp.v1", echo_of="robot"),
+        ChannelPolicy("crm", ChannelKind.MOVEMENT, "stock.crm.v1"),
+    )
+    own = altered("stock_update", after__caused_by="robot")._replace(offset=next(OFFSETS))
+    deliver(ledger_agent(publisher, *channels), own, update("OTHER"))
+    assert [m["sku"] for m in told(publisher, "stock.erp.v1")] == ["OTHER"]
+    assert len(told(publisher, "stock.crm.v1")) == 2
+    levels = [m for m in publisher.published if m.topic == "stock.wms.v1"]
+    assert [dict(m.headers).get("stockwire_echo") for m in levels] == [b"true", None]
+
+
 def test_a_tombstone_says_nothing(publisher):
     deliver(ledger_agent(publisher), recorded("stock_tombstone"))
     assert publisher.published == []
