@@ -3,6 +3,8 @@
 Both carry their commit's time. But one edit moves every SKU at once: counted together with stock,
 thousands of its messages would pass for slow sales, or its few seconds for the even load. So an
 edit's arrivals are counted by themselves, while what stock waits for behind them stays with stock.
+A change that was committed just before an edit and computed after it carries the edit's time, and
+is counted as the edit's: an edit under load looks rather slower than it is.
 """
 
 import threading
@@ -73,13 +75,19 @@ class Arrivals:
     """Counts the arrivals that one observer sees; not for several threads.
 
     A message that comes again says nothing new, as its subscribers know by its version, and is not
-    counted: an edit has numbers told again that stock had changed a moment before.
+    counted: an edit has numbers told again that stock had changed a moment before. Nor is what was
+    committed before the counting began: when it arrived first was not seen.
+
+    Args:
+        latencies: of stock changes, by place.
+        edits: what arrives of them is counted there.
+        since_us: when the counting began, in µs since the epoch.
     """
 
-    def __init__(self, latencies: Mapping[str, Latencies], edits: Edits) -> None:
-        """Count stock into `latencies`, by place, and the rest into `edits`."""
+    def __init__(self, latencies: Mapping[str, Latencies], edits: Edits, since_us: int) -> None:
         self._latencies = latencies
         self._edits = edits
+        self._since_us = since_us
         self._held: deque[_Arrival] = deque()
         self._last: dict[tuple[str, bytes], tuple[bytes, int]] = {}
 
@@ -93,7 +101,8 @@ class Arrivals:
             committed_us: commit time in µs since the epoch.
             arrived_us: now, alike.
         """
-        self._held.append(_Arrival(place, key, event, committed_us, arrived_us))
+        if committed_us >= self._since_us:
+            self._held.append(_Arrival(place, key, event, committed_us, arrived_us))
 
     def settle(self, now_us: int | None = None) -> None:
         """Count what arrived long enough before `now_us`; everything without it."""

@@ -20,7 +20,7 @@ from bench.policy_edits import PolicyEdits
 from bench.scenarios import PATIENCE, WAREHOUSES, Bench
 from bench.workload import WorkloadPlan
 from inventory.errors import Outage
-from inventory.topics import channel_topic
+from stockwire_client.names import channel_topic
 
 #: It shares a worker and its projection with web, which is the one to be spared.
 CHANNEL = "app"

@@ -152,11 +152,12 @@ def observe(settings: Settings, watch: str | None) -> None:
     latencies = {name: Latencies() for name in (REDIS, *CHANNELS.values())}
     watched = Watched(watch) if watch else None
     edits = Edits()
+    since_us = time.time_ns() // 1000
     with ExitStack() as stack:
-        redis = RedisObserver(settings.redis_url, Arrivals(latencies, edits))
+        redis = RedisObserver(settings.redis_url, Arrivals(latencies, edits, since_us))
         stack.callback(redis.close)
         channels = ChannelObserver(
-            settings.kafka_bootstrap, CHANNELS, Arrivals(latencies, edits), edits, watched
+            settings.kafka_bootstrap, CHANNELS, Arrivals(latencies, edits, since_us), edits, watched
         )
         stack.callback(channels.close)
         started, used = time.monotonic(), time.process_time()

@@ -26,7 +26,8 @@ from connectors.topics import ensure_topics
 from inventory.errors import TopicError
 from inventory.policy import ChannelKind, ChannelPolicy
 from inventory.settings import Settings, load_settings
-from inventory.topics import channel_topic, channel_topic_spec
+from inventory.topics import channel_topic_spec
+from stockwire_client.names import channel_topic
 
 _POLL_SECONDS = 0.2
 _SAY_SECONDS = 1.0

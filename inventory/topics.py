@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from inventory.policy import ChannelKind
+from stockwire_client.names import channel_topic
 
 TOPIC_PREFIX = "stockwire"
 SCHEMA = "inventory"
@@ -24,11 +25,6 @@ _DAY_MS = 24 * 60 * 60 * 1000
 def events_topic(aggregate: str) -> str:
     """The topic of an aggregate's outbox events, `stockwire.events.<aggregate>`."""
     return f"{TOPIC_PREFIX}.events.{aggregate}"
-
-
-def channel_topic(channel: str) -> str:
-    """The topic that a channel subscribes to, `stock.<channel>.v1`."""
-    return f"stock.{channel}.v1"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 import orjson
 from confluent_kafka import KafkaError, TopicPartition
 
-from stockwire_client import AVAILABILITY
+from stockwire_client import AVAILABILITY, Change
+from stockwire_client.intake import Intake, Signal
 
 TOPIC = "stock.web.v1"
 
@@ -195,3 +196,40 @@ def movement(sku="A", version=2, kind="movement", **fields):
 def typed(kind=AVAILABILITY):
     """The headers that every message of a kind has."""
     return [("ce_type", f"stockwire.{kind.name}.v1".encode())]
+
+
+def intake_of(broker, kind=AVAILABILITY, *, start="snapshot", echoes=False, remember=1000):
+    consumer = broker.open()
+    intake = Intake(consumer, TOPIC, kind, start=start, echoes=echoes, remember=remember)
+    intake.subscribe()
+    return consumer, intake
+
+
+def steps(intake, limit=1):
+    """What `next` gives, until the log is at its end."""
+    idle = 0
+    while idle < 3:
+        item = intake.next()
+        if item is None:
+            intake.fetch(0, limit)
+            idle = 0 if intake._pending else idle + 1
+        else:
+            idle = 0
+            yield item
+
+
+def drain(intake, limit=1):
+    """Handle everything; what was given, in order."""
+    given = []
+    for item in steps(intake, limit):
+        given.append(item)
+        intake.done(item)
+    return given
+
+
+def versions(items):
+    return [item.version for item in items if isinstance(item, Change)]
+
+
+def told(items):
+    return [item for item in items if not isinstance(item, Signal)]

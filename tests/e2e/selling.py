@@ -8,8 +8,8 @@ from bench.background import loading
 from bench.workload import WorkloadPlan
 from inventory.availability import promises
 from inventory.policy import PolicySet
-from inventory.topics import channel_topic
 from stockwire_client.contract import SNAPSHOT_PART
+from stockwire_client.names import channel_topic
 from tests.e2e.whole_topic import read_topic
 from tests.polling import eventually
 

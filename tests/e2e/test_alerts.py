@@ -4,7 +4,8 @@ import signal
 
 import pytest
 
-from inventory.topics import ALERTS, channel_topic
+from inventory.topics import ALERTS
+from stockwire_client.names import channel_topic
 from tests.e2e.test_faults import python_module, workers  # noqa: F401 - a fixture
 from tests.polling import eventually
 

@@ -2,8 +2,9 @@
 
 import pytest
 
-from inventory.topics import channel_topic, events_topic
+from inventory.topics import events_topic
 from projections.reader import AvailabilityReader
+from stockwire_client.names import channel_topic
 from tests.conftest import BEFORE_CAPTURE
 from tests.polling import eventually
 

@@ -15,10 +15,9 @@ from bench.workload import sku_name
 from cli.channel_standings import read_channel_standings
 from cli.main import app
 from cli.standing import State
-from inventory.topics import channel_topic
 from projections.marks import MARKS_KEY
 from stockwire_client.contract import SNAPSHOT, SNAPSHOT_LAST, SNAPSHOT_PART
-from stockwire_client.names import availability_key
+from stockwire_client.names import availability_key, channel_topic
 from tests.conftest import TEST_ENVIRONMENT
 from tests.e2e.selling import (
     SKUS,

@@ -5,7 +5,7 @@ import pytest
 from psycopg import errors, sql
 
 from inventory.policy import ChannelKind
-from inventory.topics import channel_topic
+from stockwire_client.names import channel_topic
 from tests.database import as_role
 from tests.integration.test_schema import CAPTURED, insert
 

@@ -21,7 +21,7 @@ def latencies():
 
 @pytest.fixture
 def arrivals(latencies, edits):
-    return Arrivals(latencies, edits)
+    return Arrivals(latencies, edits, since_us=EDIT - 10 * SECOND)
 
 
 def counted(latencies):
@@ -59,6 +59,14 @@ def test_what_comes_again_is_no_news(arrivals, latencies):
     arrivals.settle()
     assert counted(latencies) == {REDIS: 1, "web": 1}
     assert latencies["web"].percentile(1.0) == 20_000
+
+
+def test_what_was_committed_before_the_counting_began_is_not_counted(arrivals, latencies):
+    """It may be told for the second time, by a worker that tells a channel everything."""
+    old = EDIT - 11 * SECOND
+    arrivals.add("web", b"A", b"A|7", old, EDIT)
+    arrivals.settle()
+    assert counted(latencies)["web"] == 0
 
 
 def test_a_change_told_by_the_old_policy_and_then_by_the_new_one(arrivals, latencies, edits):

@@ -19,7 +19,7 @@ def latencies():
 
 @pytest.fixture
 def arrivals(latencies):
-    return Arrivals({REDIS: latencies}, Edits())
+    return Arrivals({REDIS: latencies}, Edits(), since_us=0)
 
 
 @pytest.fixture
