@@ -7,24 +7,20 @@ as it was at its start; what comes after are ordinary messages, until the live p
 """
 
 import time
-from collections.abc import Awaitable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable
 from functools import partial
 
 import structlog
 
-from inventory.messages import OutgoingMessage, snapshot_end
-from inventory.policy import ChannelKind, ChannelPolicy
-from inventory.stock import StockChange
-from stream.changes import decode
-from stream.inbox import Record
-from stream.place import Place, gaps_in
+from inventory.messages import OutgoingMessage
+from inventory.policy import ChannelKind
+from stream.job import Job
+from stream.place import Place
 from stream.publisher import Later, Publisher
 from stream.retry import until_it_works
 from stream.roll import Handed, Roll
-from stream.standing import GROUP, Standing, Standings, State
-from stream.stock_reader import Chunk, Read, Reading
-from stream.telling import changes_told, farewell, state_told
+from stream.standing import Standing, Standings, State
+from stream.stock_reader import Chunk, Read
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -40,40 +36,6 @@ _BEGUN = {
     State.JOINING: "channel joins",
 }
 _DONE = {State.LIVE: "channel knows everything", State.LEFT: "channel has left"}
-
-
-@dataclass(slots=True)
-class _Job:
-    """One channel to be told in one partition.
-
-    Attributes:
-        end: how far the walk goes, where there is one.
-        position: the next offset to tell.
-        balances: up to this offset a ledger is told balances, since movements are missing.
-        topic: its id.
-        withdraw: whether its topic may hold rows that it hears of no longer.
-        whole: whether it knows all up to `position`: else all rows are being walked through.
-        gaps: whether compaction may have taken a record meanwhile.
-    """
-
-    place: Place
-    policy: ChannelPolicy
-    setbacks: int
-    end: int
-    position: int
-    whole: bool
-    withdraw: bool
-    gaps: bool
-    topic: str
-    reading: Reading | None = None
-    balances: int = 0
-    messages: int = 0
-    noted: float = 0.0
-
-    @property
-    def leaving(self) -> bool:
-        """Whether the channel is gone."""
-        return self.place.standing.state is State.LEAVING
 
 
 class CatchUp:
@@ -97,7 +59,7 @@ class CatchUp:
         self._standings = standings
         self._read = read
         self._parts = parts
-        self._job: _Job | None = None
+        self._job: Job | None = None
 
     def ready(self) -> bool:
         """Whether there is something to do now."""
@@ -123,7 +85,7 @@ class CatchUp:
             return Later(_nothing)
         return await self._tell(job, job.reading.take())
 
-    def _holds(self, job: _Job) -> bool:
+    def _holds(self, job: Job) -> bool:
         """Whether what a job is about has not changed."""
         place = job.place
         return (
@@ -159,7 +121,7 @@ class CatchUp:
             await self._roll.rejoin(place.name, topic.id)
             return Later(_nothing)
         self._publisher.reopen(policy.topic)
-        job = self._job = _Job(
+        job = self._job = Job(
             place,
             policy,
             place.setbacks,
@@ -170,6 +132,7 @@ class CatchUp:
             withdraw=used and policy.kind is ChannelKind.LEVEL,
             gaps=not place.live,
             topic=standing.topic if topic is None else topic.id,
+            parts=self._parts,
             noted=time.monotonic(),
         )
         self._log(_BEGUN[standing.state], job)
@@ -188,14 +151,15 @@ class CatchUp:
         if await self._roll.settle(place, left, place.setbacks):
             log.info(_DONE[State.LEFT], channel=place.name, partition=place.partition)
 
-    async def _tell(self, job: _Job, chunk: Chunk) -> Awaitable[None]:
+    async def _tell(self, job: Job, chunk: Chunk) -> Awaitable[None]:
         """Hand over what a chunk says; after the last one the live path goes on."""
         place, records = job.place, chunk.records
+        end_now = partial(self._end_of, place)
         messages: list[OutgoingMessage] = []
         if not job.whole:
-            messages, records = await self._walk(job, records, chunk.position)
+            messages, records = await job.walk(records, chunk.position, end_now)
         if job.whole:
-            messages += await self._changes(job, records, chunk.position)
+            messages += await job.changes(records, chunk.position, end_now)
         job.messages += len(messages)
         standing = self._reached(job)
         last = standing is not None and standing.state is not State.BEHIND
@@ -207,7 +171,7 @@ class CatchUp:
         handed = await self._roll.publish(messages)
         return Later(lambda: self._settle(job, handed, standing, last=last))
 
-    def _reached(self, job: _Job) -> Standing | None:
+    def _reached(self, job: Job) -> Standing | None:
         """How the channel stands once all that was handed over is acknowledged, if otherwise."""
         place = job.place
         if job.leaving:
@@ -222,77 +186,17 @@ class CatchUp:
             return place.standing._replace(state=State.BEHIND, offset=job.position, topic=job.topic)
         return None
 
-    def _has_met(self, job: _Job) -> bool:
+    def _has_met(self, job: Job) -> bool:
         """Whether the live path can go on from where the channel is."""
         live = self._roll.positions[job.place.partition]
         return job.whole and job.position >= max(live, job.balances)
-
-    async def _walk(
-        self, job: _Job, records: Sequence[Record], end: int
-    ) -> tuple[list[OutgoingMessage], Sequence[Record]]:
-        """What these records, all there are up to `end`, leave of each row; and those to come.
-
-        While this goes on, compaction may take a record for the sake of one that lies beyond the
-        end: then there is a gap, and the end is moved to where the topic ends by now.
-        """
-        messages: list[OutgoingMessage] = []
-        while True:
-            stop = min(end, job.end)
-            before = [record for record in records if record.offset < stop]
-            records = [record for record in records if record.offset >= stop]
-            job.gaps = job.gaps or any(gaps_in(before, job.position, stop))
-            changes = _changes(before)
-            if job.leaving:
-                messages += farewell(changes, job.policy)
-            else:
-                messages += state_told(changes, job.policy, snapshot=True, withdraw=job.withdraw)
-            job.position = stop
-            if stop < job.end:
-                return messages, records
-            ends = await self._end_of(job.place) if job.gaps else stop
-            if ends <= stop:
-                break
-            job.end, job.gaps = ends, False
-        if not job.leaving:
-            messages += self._ends(job)
-            job.whole = True
-        return messages, records
-
-    async def _changes(
-        self, job: _Job, records: Sequence[Record], end: int
-    ) -> list[OutgoingMessage]:
-        """What these records, all there are up to `end`, say one by one.
-
-        Where some are missing, a ledger cannot add them up: it is told balances instead, up to
-        where the topic ends by now, which is not before anything that it has been told already.
-        """
-        known, gap = job.balances, next(iter(gaps_in(records, job.position, end)), None)
-        job.position = max(job.position, end)
-        if job.policy.kind is ChannelKind.LEVEL:
-            return changes_told(_changes(records), [job.policy])
-        whole = end if gap is None else gap.start
-        if gap is not None:
-            job.balances = max(end, await self._end_of(job.place))
-        before = _changes(r for r in records if r.offset < known)
-        single = _changes(r for r in records if known <= r.offset < whole)
-        after = _changes(r for r in records if r.offset >= max(known, whole))
-        return [
-            *state_told(before, job.policy, snapshot=False),
-            *changes_told(single, [job.policy]),
-            *state_told(after, job.policy, snapshot=False),
-        ]
 
     async def _end_of(self, place: Place) -> int:
         """Where the stock topic ends by now."""
         return await until_it_works(partial(self._standings.end, place.partition))
 
-    def _ends(self, job: _Job) -> list[OutgoingMessage]:
-        """The end of a part of a back-fill, in every partition of the channel's topic."""
-        part = job.place.partition
-        return [snapshot_end(job.policy.topic, n, part, self._parts) for n in range(self._parts)]
-
     async def _settle(
-        self, job: _Job, handed: Handed, standing: Standing | None, *, last: bool
+        self, job: Job, handed: Handed, standing: Standing | None, *, last: bool
     ) -> None:
         topics = await handed.receipt
         if job.policy.topic in topics:
@@ -305,13 +209,13 @@ class CatchUp:
                     self._log(_DONE[standing.state], job)
         self._roll.done(handed)
 
-    def _end(self, job: _Job) -> None:
+    def _end(self, job: Job) -> None:
         if job.reading is not None:
             job.reading.stop()
         self._job = None
 
     @staticmethod
-    def _log(event: str, job: _Job) -> None:
+    def _log(event: str, job: Job) -> None:
         log.info(
             event,
             channel=job.place.name,
@@ -319,11 +223,6 @@ class CatchUp:
             offset=job.position,
             messages=job.messages,
         )
-
-
-def _changes(records: Iterable[Record]) -> list[StockChange]:
-    """The live path has set aside what cannot be read."""
-    return decode(records, GROUP).changes
 
 
 async def _nothing() -> None:

@@ -1,13 +1,17 @@
 """One channel in one partition of the stock topic, and which records it is told of live."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
-from inventory.policy import ChannelPolicy
+from inventory.policy import ChannelKind, ChannelPolicy
 from stream.inbox import Record
+from stream.lane import Refusal
 from stream.standing import Standing, State, terms
+
+COMPACTED = "compaction has taken records that it was not told"
 
 
 @dataclass(slots=True, eq=False)
@@ -90,7 +94,50 @@ def gaps_in(records: Sequence[Record], position: int, end: int) -> Iterable[Gap]
         yield Gap(position, end)
 
 
-def index_of(records: Sequence[Record], offset: int) -> int:
+def divide(
+    records: Sequence[Record],
+    position: int,
+    places: Iterable[Place],
+    refusals: Mapping[str, Refusal],
+    missed: Missed,
+) -> list[Passage]:
+    """Divide records of one partition by who is told of them live.
+
+    Args:
+        records: in their order, at least one.
+        position: where the live path was before them.
+        places: of all channels in this partition.
+        refusals: the topics that take no messages.
+        missed: who cannot be told falls behind, and is added here.
+    """
+    gaps = list(gaps_in(records, position, records[-1].offset + 1))
+    spans: list[tuple[Place, int, int]] = []
+    for place in places:
+        policy = place.policy
+        if not place.live or policy is None or place.told > records[-1].offset:
+            continue
+        first = _index(records, place.told)
+        refusal = refusals.get(policy.topic)
+        lost = [gap for gap in gaps if gap.end > place.told]
+        if refusal is not None:
+            untold = max(place.told, min(position, records[first].offset))
+            place.fall_behind(untold, refusal.reason)
+            missed.append((place, untold))
+        elif lost and policy.kind is ChannelKind.MOVEMENT:
+            untold = max(place.told, lost[0].start)
+            spans.append((place, first, _index(records, untold)))
+            place.fall_behind(untold, COMPACTED)
+            missed.append((place, untold))
+        else:
+            spans.append((place, first, len(records)))
+    cuts = sorted({0, len(records), *(cut for _, *span in spans for cut in span)})
+    return [
+        Passage(records[begin:end], [p for p, first, last in spans if first <= begin < end <= last])
+        for begin, end in pairwise(cuts)
+    ]
+
+
+def _index(records: Sequence[Record], offset: int) -> int:
     """Of the first record at this offset or after it."""
     if not records or records[0].offset >= offset:
         return 0

@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from functools import partial
-from itertools import pairwise
 from typing import NamedTuple
 
 import structlog
@@ -18,7 +17,7 @@ import structlog
 from inventory.messages import OutgoingMessage
 from inventory.policy import ChannelKind
 from stream.inbox import Inbox, Record
-from stream.place import Missed, Passage, Place, gaps_in, index_of, joining, kept_place
+from stream.place import COMPACTED, Missed, Passage, Place, divide, joining, kept_place
 from stream.policy import PolicyTable
 from stream.publisher import Publisher
 from stream.retry import until_it_works
@@ -27,8 +26,6 @@ from stream.standing import Standing, Standings, State, terms
 log = structlog.stdlib.get_logger(__name__)
 
 KINDS = (ChannelKind.LEVEL, ChannelKind.MOVEMENT)
-
-_COMPACTED = "compaction has taken records that it was not told"
 
 
 class Roll:
@@ -158,44 +155,15 @@ class Roll:
         by_partition: dict[int, list[Record]] = {}
         for record in records:
             by_partition.setdefault(record.partition, []).append(record)
+        refusals = self._publisher.refusals()
         passages: list[Passage] = []
         missed: Missed = []
         for number, some in by_partition.items():
             position = self.positions[number]
             self.positions[number] = max(position, some[-1].offset + 1)
-            spans = self._spans(number, some, position, missed)
-            cuts = sorted({0, len(some), *(cut for _, *span in spans for cut in span)})
-            for begin, end in pairwise(cuts):
-                told = [place for place, first, last in spans if first <= begin and end <= last]
-                passages.append(Passage(some[begin:end], told))
+            places = self._places[number].values()
+            passages += divide(some, position, places, refusals, missed)
         return passages, missed
-
-    def _spans(
-        self, number: int, records: Sequence[Record], position: int, missed: Missed
-    ) -> list[tuple[Place, int, int]]:
-        """Which of these records each channel is told of live: from one index up to another."""
-        closed = self._publisher.refusals()
-        gaps = list(gaps_in(records, position, records[-1].offset + 1))
-        spans: list[tuple[Place, int, int]] = []
-        for place in self._places[number].values():
-            policy = place.policy
-            if not place.live or policy is None or place.told > records[-1].offset:
-                continue
-            first = index_of(records, place.told)
-            refusal = closed.get(policy.topic)
-            lost = [gap for gap in gaps if gap.end > place.told]
-            if refusal is not None:
-                untold = max(place.told, min(position, records[first].offset))
-                place.fall_behind(untold, refusal.reason)
-                missed.append((place, untold))
-            elif lost and policy.kind is ChannelKind.MOVEMENT:
-                untold = max(place.told, lost[0].start)
-                spans.append((place, first, index_of(records, untold)))
-                place.fall_behind(untold, _COMPACTED)
-                missed.append((place, untold))
-            else:
-                spans.append((place, first, len(records)))
-        return spans
 
     async def missed(self, missed: Missed, refused: Missed) -> None:
         """Keep who was not told, before anything is committed.
@@ -209,7 +177,7 @@ class Roll:
             behind: list[Place] = []
             for place, offset in [*missed, *refused]:
                 topic = place.policy.topic if place.policy else ""
-                reason = reasons.get(topic, _COMPACTED)
+                reason = reasons.get(topic, COMPACTED)
                 now = self.place(place.name, place.partition)
                 if now is None:
                     # Revoked meanwhile, and not gone to another worker yet.

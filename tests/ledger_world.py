@@ -98,6 +98,7 @@ class FakeStandings:
         self.topics = topics
         self.committed: dict[int, int] = {}
         self.kept: dict[str, dict[int, Standing]] = {}
+        self.ids: dict[str, str] = {}
 
     async def positions(self) -> dict[int, int]:
         return dict(self.committed)
@@ -115,7 +116,7 @@ class FakeStandings:
         return self.stock.ends[partition]
 
     async def topic(self, name: str) -> Topic | None:
-        return Topic("id", bool(self.topics.get(name)))
+        return Topic(self.ids.get(name, "id"), bool(self.topics.get(name)))
 
 
 class FakeReading:

@@ -152,9 +152,10 @@ def test_an_override_that_redis_has_otherwise_is_seen(
 def test_a_status_is_right_between_threshold_and_hysteresis_and_stale_above(
     auditor: Auditor, database: psycopg.Connection, store: redis.Redis, sku: str
 ):
+    # Waited for in between: of two changes in one batch, only the last is told.
     for on_hand in (2, 3):
         database.execute("UPDATE inventory.stock SET on_hand = %s WHERE sku = %s", [on_hand, sku])
-    eventually(lambda: not of(auditor.audit(), sku))
+        eventually(lambda: not of(auditor.audit(), sku))
     found = AvailabilityReader(store).get(sku, "web")
     assert found is not None
     assert (found.available, found.status) == (6, "low_stock"), "it was 4 a moment before"

@@ -115,5 +115,132 @@ def test_whatever_happens_everybody_is_told_everything(history, chunk, channels)
         await world.come_to_rest()
         assert_told(world)
 
+    run(scenario)
+
+
+def run(scenario):
     with capture_logs():
         asyncio.run(scenario())
+
+
+async def settled(worker):
+    while await worker.settle():
+        pass
+
+
+async def told_by_now(worker):
+    """All that there is to do, and the live path where it is."""
+    while await worker.step():
+        await settled(worker)
+
+
+def test_a_channel_that_is_ahead_of_the_live_path_is_told_nothing_twice():
+    async def scenario():
+        world = World(250)
+        worker = world.workers[0]
+        world.stock.change("B", "W1", 1, None)
+        await worker.live(9)
+        await settled(worker)
+        for quantity in (2, 3):
+            world.stock.change("B", "W1", quantity, None)
+        world.table.put(ERP)
+        await told_by_now(worker)
+        world.stock.change("B", "W1", 4, None)
+        await worker.live(9)
+        await settled(worker)
+        told = [(m["kind"], m["on_hand"]) for m in world.movements(ERP.topic)]
+        assert told == [("balance", 3), ("movement", 4)]
+
+    run(scenario)
+
+
+def test_a_setback_outlives_the_end_of_what_was_under_way():
+    async def scenario():
+        world = World(250)
+        worker = world.workers[0]
+        world.stock.change("B", "W1", 1, None)
+        await worker.live(9)
+        await settled(worker)
+        world.table.put(WMS)
+        while (place := worker.roll.place("wms", 0)) is None or not place.live:
+            await worker.step()
+        worker.lanes.arrive(99)
+        world.down.add(WMS.topic)
+        worker.lanes.refuse(WMS.topic, 0)
+        world.stock.change("B", "W1", 2, None)
+        await worker.live(9)
+        await settled(worker)
+        assert world.standings.kept["wms"][0].state is not State.LIVE
+        await world.come_to_rest()
+        assert world.last_values(WMS.topic)["B|W1"]["on_hand"] == 2
+
+    run(scenario)
+
+
+def test_a_ledger_that_misses_movements_is_told_balances_up_to_the_end_of_the_topic():
+    async def scenario():
+        world = World(1, ERP)
+        worker = world.workers[0]
+        await told_by_now(worker)
+        world.down.add(ERP.topic)
+        for sku, quantity in (("B", 1), ("D", 1), ("D", 2), ("B", 5)):
+            world.stock.change(sku, "W1", quantity, None)
+        await worker.live(2)
+        await settled(worker)
+        world.stock.compact(0, 2)
+        world.stock.change("B", "W1", 7, None)
+        world.down.clear()
+        await told_by_now(worker)
+        await world.come_to_rest()
+        assert_adds_up({("B", "W1"): (7, 3), ("D", "W1"): (2, 1)}, world.movements(ERP.topic))
+
+    run(scenario)
+
+
+def test_a_topic_is_not_tried_again_before_all_that_it_refused_is_noted():
+    async def scenario():
+        world = World(250, WMS)
+        worker = world.workers[0]
+        await told_by_now(worker)
+        world.stock.change("B", "W1", 1, None)
+        world.down.add(WMS.topic)
+        await worker.live(9)
+        world.down.clear()
+        assert not worker.roll.is_open(WMS.topic)
+        await settled(worker)
+        assert worker.roll.is_open(WMS.topic)
+
+    run(scenario)
+
+
+def test_standings_are_written_before_the_batch_is_confirmed():
+    async def scenario():
+        world = World(250, WMS)
+        worker = world.workers[0]
+        await told_by_now(worker)
+        world.stock.change("B", "W1", 1, None)
+        world.down.add(WMS.topic)
+        await worker.live(9)
+        await worker.settle()
+        kept = world.standings.kept["wms"][0]
+        assert (kept.state, kept.offset, kept.reason) == (State.BEHIND, 0, "down")
+
+    run(scenario)
+
+
+def test_a_topic_of_the_same_name_that_is_new_is_told_everything():
+    async def scenario():
+        world = World(250, WMS)
+        worker = world.workers[0]
+        for sku in ("A", "B"):
+            world.stock.change(sku, "W1", 1, None)
+        await world.come_to_rest()
+        worker.lanes.refuse(WMS.topic, 0)
+        world.topics.pop(WMS.topic)
+        world.standings.ids[WMS.topic] = "another"
+        world.stock.change("B", "W1", 2, None)
+        await world.come_to_rest()
+        told = {key: value["on_hand"] for key, value in world.last_values(WMS.topic).items()}
+        assert told == {"A|W1": 1, "B|W1": 2}
+
+    run(scenario)
