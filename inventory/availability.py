@@ -226,14 +226,16 @@ def ring_fences(
     """What is physically held for each channel, by channel and warehouse.
 
     Channels are served in order of their priority, then of their names. When there is not enough
-    for all, the last ones hold less: the units held never exceed those that are free.
+    for all, the last ones hold less: the units held never exceed those that are free. What may not
+    be sold is not held.
     """
     fenced = [
         (policy, override.ring_fence)
         for policy in policies
-        if (override := overrides.get(policy.name)) is not None
+        if not policy.blocked
+        and (override := overrides.get(policy.name)) is not None
         and override.ring_fence > 0
-        and not override.deleted
+        and not (override.deleted or override.blocked)
     ]
     left = {code: level.free for code, level in levels.items() if not level.deleted}
     held: dict[str, dict[str, int]] = {}

@@ -194,8 +194,11 @@ class PolicySet:
 
 @lru_cache(maxsize=4096)
 def rules_digest(policy: ChannelPolicy) -> str:
-    """Changes when a rule of this policy changes; the same in every process."""
-    return _digest(policy.rules)
+    """Changes with every edit of this policy, also one that is taken back; the same everywhere.
+
+    Who was told between an edit and its opposite has to be told again.
+    """
+    return _digest((policy.rules, policy.version))
 
 
 def _digest(rules: object) -> str:

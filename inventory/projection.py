@@ -91,6 +91,12 @@ class SkuState(NamedTuple):
     partition: int | None = None
     alerted: int = 0
 
+    @property
+    def unalerted(self) -> SkuProjection | None:
+        """The last projection, if it raises alerts that are not known to be published."""
+        last = self.published
+        return last if last is not None and self.alerted < last.version and last.crosses else None
+
 
 def project(state: SkuState, policies: PolicySet) -> SkuProjection:
     """What the channels are told of a SKU in this state.

@@ -5,7 +5,6 @@ from typing import NamedTuple
 from redis.asyncio import Redis
 
 from inventory.names import stock_key
-from projections.codec import PARTITION
 from projections.outage import redis_outages
 from stockwire_client.names import unescape_sku
 
@@ -16,14 +15,10 @@ _COUNT = 400
 
 
 class Found(NamedTuple):
-    """Some SKUs, each with the partition of the stock topic that its changes come from.
-
-    Attributes:
-        cursor: where the next step begins; 0 after the last one.
-    """
+    """Some SKUs; `cursor` is where the next step begins, 0 after the last one."""
 
     cursor: int
-    skus: list[tuple[str, int]]
+    skus: list[str]
 
 
 async def scan_skus(redis: Redis, cursor: int) -> Found:
@@ -38,16 +33,8 @@ async def scan_skus(redis: Redis, cursor: int) -> Found:
     """
     with redis_outages():
         cursor, keys = await redis.scan(cursor, match=_PREFIX + b"*" + _SUFFIX, count=_COUNT)
-        async with redis.pipeline(transaction=False) as pipeline:
-            for key in keys:
-                pipeline.hget(key, PARTITION)
-            partitions = await pipeline.execute()
-    skus = [
-        (_sku(key), int(partition))
-        for key, partition in zip(keys, partitions, strict=True)
-        if partition is not None
-    ]
-    return Found(cursor, skus)
+    # A step may return a key twice.
+    return Found(cursor, [*dict.fromkeys(map(_sku, keys))])
 
 
 def _sku(key: bytes | str) -> str:

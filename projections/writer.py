@@ -10,7 +10,7 @@ A crash between the two leaves a state that is ahead of its projection; the repl
 changes, which must come because their offset was not committed, finds and projects it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from hashlib import sha1
 from importlib.resources import files
 from itertools import chain
@@ -75,7 +75,13 @@ class ProjectionWriter:
         self._skus_per_call = skus_per_call
         self._attempts = attempts
 
-    async def write(self, changes: Changes, policies: PolicySet, checkpoint: Checkpoint) -> Written:
+    async def write(
+        self,
+        changes: Changes,
+        policies: PolicySet,
+        checkpoint: Checkpoint,
+        partitions: Collection[int] | None = None,
+    ) -> Written:
         """See `projections.ports.Projector.write`. Two round trips, or one for a pure replay.
 
         Raises:
@@ -83,27 +89,36 @@ class ProjectionWriter:
         """
         with redis_outages():
             projections: dict[str, SkuProjection] = {}
+            came_from: dict[str, int | None] = {}
             replayed: set[str] = set()
             unalerted: set[str] = set()
+            overtaken: dict[str, SkuProjection] = {}
             pending: Changes = changes
             checkpoints = _checkpoint_commands(checkpoint)
             for _ in range(self._attempts):
                 stale: list[SkuProjection] = []
                 for state in await self._apply(pending):
+                    if partitions is not None and state.partition not in partitions:
+                        continue
+                    came_from[state.sku] = state.partition
                     projection = project(state, policies)
                     projections[state.sku] = projection
                     if projection.revision != state.revision:
                         stale.append(projection)
+                        if state.unalerted is not None:
+                            overtaken[state.sku] = state.unalerted
                         continue
                     replayed.add(state.sku)
-                    if state.alerted < projection.version:
+                    if state.unalerted is not None:
                         unalerted.add(state.sku)
                 refused = await self._project(stale, checkpoints)
                 if not refused:
                     return Written(
-                        [projections[sku] for sku in changes],
+                        [projections[sku] for sku in changes if sku in projections],
+                        came_from,
                         frozenset(replayed),
                         frozenset(unalerted),
+                        tuple(overtaken.values()),
                     )
                 pending = {sku: changes[sku] for sku in refused}
                 checkpoints = []

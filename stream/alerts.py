@@ -1,7 +1,8 @@
 """Alerts leave once for each crossing, also when its projection is replayed after a crash.
 
-A replay finds the projection written and cannot know whether its alert was published. Redis says
-so for those that were acknowledged; the few that it does not know of are looked up in the topic.
+A replay finds the projection written, or has to write the next one over it, and cannot know whether
+its alert was published. Redis says so for those that were acknowledged; the few that it does not
+know of are looked up in the topic.
 """
 
 import asyncio
@@ -54,22 +55,21 @@ class Alerts:
         Raises:
             Outage: whether one was published cannot be found out.
         """
+        replayed = [p for p in written.projections if p.sku in written.unalerted]
+        doubtful = {
+            _id(message): message
+            for projection in (*written.overtaken, *replayed)
+            for message in alert_messages(projection)
+        }
+        unknown = doubtful.keys() - self._handed_over.keys()
         alerts: list[OutgoingMessage] = []
-        doubtful: dict[str, OutgoingMessage] = {}
-        since_us = 0
+        if unknown:
+            times = [p.committed_us for p in (*written.overtaken, *replayed)]
+            known = await self._log.published(unknown, min(times))
+            alerts += [m for alert, m in doubtful.items() if alert in unknown - known]
         for projection in written.projections:
-            if not projection.crosses:
-                continue
-            for message in alert_messages(projection):
-                alert = _id(message)
-                if projection.sku not in written.replayed:
-                    alerts.append(message)
-                elif projection.sku in written.unalerted and alert not in self._handed_over:
-                    since_us = min(since_us or projection.committed_us, projection.committed_us)
-                    doubtful[alert] = message
-        if doubtful:
-            known = await self._log.published(doubtful.keys(), since_us)
-            alerts += [message for alert, message in doubtful.items() if alert not in known]
+            if projection.crosses and projection.sku not in written.replayed:
+                alerts += alert_messages(projection)
         self._remember(map(_id, alerts))
         return alerts
 

@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,6 +46,9 @@ class Refusal:
         return time.monotonic() >= self.retry_at
 
 
+_Report = Callable[[KafkaError | None, Any], None]
+
+
 class Receipt:
     """Counts the delivery reports of messages handed over together; resolves to False if refused.
 
@@ -64,7 +67,7 @@ class Receipt:
     def acknowledge_one(self) -> None:
         """Take one report of success."""
         self._outstanding -= 1
-        if self._outstanding == 0:
+        if self._outstanding == 0 and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self.resolve, True)
 
     def resolve(self, taken: bool) -> None:
@@ -89,14 +92,21 @@ class Lane:
     that it will not take a message, or answers and still acknowledges nothing.
     """
 
-    def __init__(self, bootstrap: str, client_id: str, topic: str) -> None:
-        """Open the lane; it connects with the first message."""
+    def __init__(
+        self, bootstrap: str, client_id: str, topic: str, *, patient: bool = False
+    ) -> None:
+        """Open the lane; it connects with the first message.
+
+        One that is patient is not given up for silence alone.
+        """
+        self._patient = patient
         self._config = _config(bootstrap, client_id)
         self._topic = topic
         self._producer: _Polled | None = None
         self._waiting: deque[Receipt] = deque()
         self._answered_at: float | None = None
         self._attempts = 0
+        self._refused_at = 0.0
         self._since: float | None = None
         self._dropped = 0
         self.refusal: Refusal | None = None
@@ -111,30 +121,43 @@ class Lane:
         self._forget_resolved()
         if self.refusal is None:
             self._waiting.append(receipt)
-        for message in messages:
-            while self.refusal is None and not self._produce(message, receipt, loop):  # noqa: ASYNC110 - librdkafka has no such event
-                await asyncio.sleep(0.005)
+        if self._producer is not None:
+            report = self._reports(self._producer, receipt, loop)
+            for message in messages:
+                while not self._produce(message, report):  # noqa: ASYNC110 - no event for it
+                    await asyncio.sleep(0.005)
+                if self.refusal is not None:
+                    break
         if self.refusal is not None:
             self._drop(len(messages), receipt)
         return receipt
 
-    def _produce(
-        self, message: OutgoingMessage, receipt: Receipt, loop: asyncio.AbstractEventLoop
-    ) -> bool:
-        """Hand one message over; False if the queue is full."""
-        polled = self._producer
-        assert polled is not None
+    def _reports(
+        self, polled: "_Polled", receipt: Receipt, loop: asyncio.AbstractEventLoop
+    ) -> _Report:
+        """What the polling thread calls for each message."""
 
         def report(error: KafkaError | None, _message: Any) -> None:
             if error is None:
                 receipt.acknowledge_one()
-            else:
+            elif not loop.is_closed():
                 loop.call_soon_threadsafe(self._refuse_from, polled, error.str())
 
+        return report
+
+    def _produce(self, message: OutgoingMessage, report: _Report) -> bool:
+        """Hand one message over; False if the queue is full."""
+        polled = self._producer
+        if polled is None:
+            return True
         topic, key, value, headers, partition = message
-        where = {} if partition is None else {"partition": partition}
         try:
-            polled.producer.produce(topic, value, key, headers=headers, on_delivery=report, **where)
+            if partition is None:
+                polled.producer.produce(topic, value, key, headers=headers, on_delivery=report)
+            else:
+                polled.producer.produce(
+                    topic, value, key, partition, headers=headers, on_delivery=report
+                )
         except BufferError:
             return False
         except KafkaException as exc:
@@ -157,6 +180,7 @@ class Lane:
             return
         pause = PAUSES[min(self._attempts, len(PAUSES) - 1)]
         self._attempts += 1
+        self._refused_at = time.monotonic()
         self._since = self._since or time.time()
         retry_at = time.monotonic() + pause
         self.refusal = Refusal(reason, self._since, self._attempts, retry_at, self._dropped)
@@ -193,7 +217,7 @@ class Lane:
             self._answered_at = None
         elif not exists:
             self._refuse(NO_SUCH_TOPIC)
-        elif overdue:
+        elif overdue and not self._patient:
             now = time.monotonic()
             self._answered_at = self._answered_at or now
             if now - self._answered_at > PATIENCE / 2:
@@ -202,9 +226,11 @@ class Lane:
     def _forget_resolved(self) -> None:
         while self._waiting and self._waiting[0].resolved:
             self._waiting.popleft()
-            self._attempts = 0
-            self._since = None
-            self._dropped = 0
+            # Not at the first success: the message that is refused may come a little later.
+            if self._attempts and time.monotonic() - self._refused_at > PAUSES[-1]:
+                self._attempts = 0
+                self._since = None
+                self._dropped = 0
 
     def close(self) -> threading.Thread | None:
         """Stop the producer, if there is one; what it has not sent is not sent.

@@ -43,6 +43,11 @@ class _Window:
         self._size = 0
         self._changed = asyncio.Condition()
 
+    @property
+    def full(self) -> bool:
+        """Whether nothing more may enter now."""
+        return self._size >= self._limit
+
     async def enter(self, size: int) -> None:
         async with self._changed:
             await self._changed.wait_for(
@@ -56,43 +61,56 @@ class _Window:
             self._changed.notify_all()
 
 
-_Applied = asyncio.Queue[tuple[Batch, int, Awaitable[None]]]
+_Applied = asyncio.Queue[tuple[Batch, Awaitable[None]]]
 
-#: What a step of background work counts in the window.
-_STEP_SIZE = 250
+#: Steps of background work that may wait for acknowledgement at once: few, so that a topic that is
+#: tried again and does not answer is found out before there is much behind it.
+MAX_STEPS = 4
 
 
 async def run_agent(inbox: Inbox, handle: Handler, background: Background) -> None:
     """Empty the inbox until cancelled; an exception ends both halves and leaves as it is."""
     applied: _Applied = asyncio.Queue()
-    window = _Window(MAX_IN_FLIGHT)
+    window, steps = _Window(MAX_IN_FLIGHT), _Window(MAX_STEPS)
     try:
         async with asyncio.TaskGroup() as halves:
-            halves.create_task(_apply(inbox, handle, background, applied, window), name="apply")
-            halves.create_task(_confirm(inbox, applied, window), name="confirm")
+            applying = _apply(inbox, handle, background, applied, window, steps)
+            halves.create_task(applying, name="apply")
+            halves.create_task(_confirm(inbox, applied, window, steps), name="confirm")
     except BaseExceptionGroup as group:
         raise group.exceptions[0] from group
 
 
 async def _apply(
-    inbox: Inbox, handle: Handler, background: Background, applied: _Applied, window: _Window
+    inbox: Inbox,
+    handle: Handler,
+    background: Background,
+    applied: _Applied,
+    window: _Window,
+    steps: _Window,
 ) -> None:
+    def step_is_due() -> bool:
+        return not steps.full and background.ready()
+
     while True:
-        batch = await inbox.take(MAX_BATCH, background.ready)
+        batch = await inbox.take(MAX_BATCH, step_is_due)
         if batch.records:
             await window.enter(len(batch.records))
-            applied.put_nowait((batch, len(batch.records), await handle(batch)))
-            if not background.ready():
+            applied.put_nowait((batch, await handle(batch)))
+            if not step_is_due():
                 continue
             # In turns: stock waits for one step at most, and the steps are not starved.
             batch = inbox.begin()
-        await window.enter(_STEP_SIZE)
-        applied.put_nowait((batch, _STEP_SIZE, await background.step()))
+        await steps.enter(1)
+        applied.put_nowait((batch, await background.step()))
 
 
-async def _confirm(inbox: Inbox, applied: _Applied, window: _Window) -> None:
+async def _confirm(inbox: Inbox, applied: _Applied, window: _Window, steps: _Window) -> None:
     while True:
-        batch, size, acknowledged = await applied.get()
+        batch, acknowledged = await applied.get()
         await acknowledged
+        if batch.records:
+            await window.leave(len(batch.records))
+        else:
+            await steps.leave(1)
         await inbox.confirm(batch)
-        await window.leave(size)

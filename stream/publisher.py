@@ -90,7 +90,9 @@ class KafkaPublisher:
         for topic, some in by_topic.items():
             lane = self._lanes.get(topic)
             if lane is None:
-                lane = self._lanes[topic] = Lane(self._bootstrap, self._client_id, topic)
+                lane = self._lanes[topic] = Lane(
+                    self._bootstrap, self._client_id, topic, patient=topic in self._essential
+                )
             receipts.append((topic, await lane.send(some)))
         return Later(lambda: self._settled(receipts))
 

@@ -184,8 +184,11 @@ class Roll:
                     now = await self._kept(place)
                 if now is not place and now.standing.digest != place.standing.digest:
                     continue
+                known = now.standing
                 if now is not place or (place, offset) in refused:
                     now.fall_behind(offset, reason)
+                    if now.standing is known:
+                        continue
                 if now.standing.state is State.BEHIND:
                     behind.append(now)
             await self._write(behind)

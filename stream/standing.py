@@ -137,6 +137,8 @@ class KafkaStandings:
     async def read(self) -> dict[str, dict[int, Standing]]:
         """See `Standings.read`."""
         listed = await _answered(self._admin.list_consumer_groups(request_timeout=_TIMEOUT))
+        if listed.errors:
+            raise Outage(f"Kafka does not say how all channels stand: {listed.errors[0]}")
         prefix = channel_group("")
         groups = [g.group_id for g in listed.valid if g.group_id.startswith(prefix)]
         parts = await asyncio.gather(*map(self._committed, groups))

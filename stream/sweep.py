@@ -8,7 +8,7 @@ rebalance or a topic that refuses only has the walk done again.
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 from redis.asyncio import Redis
@@ -33,7 +33,8 @@ from stream.told import Told, Wanted
 
 log = structlog.stdlib.get_logger(__name__)
 
-_NOTHING = Written([])
+_NOTHING = Written([], {})
+_NO_CHANGES = SkuChanges({})
 
 
 @dataclass(slots=True)
@@ -52,10 +53,11 @@ class _Walk:
     setbacks: Counter[str]
     cursor: int = 0
     skus: int = 0
+    channels: list[str] = field(init=False)
 
-    def channels(self) -> list[str]:
-        """All channels that it tells."""
-        return sorted({channel for channels in self.wanted.values() for channel in channels})
+    def __post_init__(self) -> None:
+        """Name all channels that it tells."""
+        self.channels = sorted({name for names in self.wanted.values() for name in names})
 
 
 class Sweep:
@@ -109,7 +111,7 @@ class Sweep:
     async def step(self) -> Awaitable[None]:
         """Tell of a few SKUs, or find out whom to tell."""
         walk = self._walk
-        if walk is not None and walk.epoch != self._inbox.epoch:
+        if walk is not None and (walk.epoch != self._inbox.epoch or self._is_in_vain(walk)):
             walk = self._walk = None
         if walk is None:
             situation = self._situation()
@@ -118,8 +120,15 @@ class Sweep:
             return Later(_nothing)
         found = await until_it_works(lambda: scan_skus(self._redis, walk.cursor))
         walk.cursor = found.cursor
-        written = await self._project(walk, {s: p for s, p in found.skus if p in walk.wanted})
-        messages = self._messages(walk, written, dict(found.skus))
+        policies = await self._told.policies(walk.wanted)
+        changes = dict.fromkeys(found.skus, _NO_CHANGES)
+        written = _NOTHING
+        if changes:
+            written = await until_it_works(
+                lambda: self._projector.write(changes, policies, {}, walk.wanted)
+            )
+        walk.skus += len(written.projections)
+        messages = self._messages(walk, written, policies.committed_us)
         messages += await until_it_works(lambda: self._alerts.of(written))
         over = not walk.cursor
         if over:
@@ -149,15 +158,15 @@ class Sweep:
         await self._show_refusals()
         await self._told.note(())
         refusals = self._publisher.refusals()
-        await self._told.forget({t for t, r in refusals.items() if r.reason == NO_SUCH_TOPIC})
+        await self._told.missing({t for t, r in refusals.items() if r.reason == NO_SUCH_TOPIC})
         wanted = self._told.wanted({topic for topic, r in refusals.items() if not r.due})
         if not wanted:
             return None
         walk = _Walk(epoch, wanted, self._told.topics(), Counter(self._told.setbacks))
-        for channel in walk.channels():
+        for channel in walk.channels:
             if channel in walk.topics:
                 self._publisher.reopen(walk.topics[channel])
-        log.info("telling channels of every SKU", channels=walk.channels(), partitions=len(wanted))
+        log.info("telling channels of every SKU", channels=walk.channels, partitions=len(wanted))
         return walk
 
     async def _show_refusals(self) -> None:
@@ -177,28 +186,33 @@ class Sweep:
         await until_it_works(lambda: self._marks.refuse(self._worker, refusals, over))
         self._shown = set(refusals)
 
-    async def _project(self, walk: _Walk, skus: Collection[str]) -> Written:
-        if not skus:
-            return _NOTHING
-        walk.skus += len(skus)
-        policies = await self._told.policies(walk.wanted)
-        changes = {sku: SkuChanges({}) for sku in skus}
-        return await until_it_works(lambda: self._projector.write(changes, policies, {}))
+    def _is_in_vain(self, walk: _Walk) -> bool:
+        """Whether every topic that it has something for refuses: it is begun anew later."""
+        refusing = self._publisher.refusals().keys()
+        return all(walk.topics.get(channel) in refusing for channel in walk.channels)
 
-    def _messages(
-        self, walk: _Walk, written: Written, partitions: Mapping[str, int]
-    ) -> list[OutgoingMessage]:
-        """What the channels of this walk are told, and others where it changes their number."""
+    def _messages(self, walk: _Walk, written: Written, edited_us: int) -> list[OutgoingMessage]:
+        """What the channels of this walk are told, and others where it changes their number.
+
+        A projection that was there already may be one that a walk wrote before a crash, for the
+        latest edit: whether that was published is not known.
+        """
         messages: list[OutgoingMessage] = []
         for projection in written.projections:
-            partition = partitions[projection.sku]
+            partition = written.partitions[projection.sku]
+            assert partition is not None
             stale = walk.wanted[partition]
+            fresh = projection.committed_us == edited_us or projection.sku not in written.replayed
             for name in projection.channels:
-                if name not in walk.topics or not (name in stale or _has_changed(projection, name)):
+                if name in stale:
+                    marks = () if self._told.is_whole(partition, name) else IN_SNAPSHOT
+                elif fresh and _has_changed(projection, name):
+                    marks = ()
+                else:
                     continue
-                joining = name in stale and not self._told.is_whole(partition, name)
-                marks = IN_SNAPSHOT if joining else ()
-                messages += availability_messages(projection, [(name, walk.topics[name])], marks)
+                if name in walk.topics:
+                    topic = (name, walk.topics[name])
+                    messages += availability_messages(projection, (topic,), marks)
         return messages
 
     async def _confirm(
@@ -219,7 +233,7 @@ class Sweep:
         await self._told.knows(walk.wanted, walk.topics, walk.setbacks)
         self._ending = None
         self._settled = None
-        log.info("channels know every SKU", channels=walk.channels(), skus=walk.skus)
+        log.info("channels know every SKU", channels=walk.channels, skus=walk.skus)
 
 
 def _has_changed(projection: SkuProjection, channel: str) -> bool:

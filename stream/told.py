@@ -15,8 +15,10 @@ from stream.inbox import Inbox
 from stream.policy import PolicyTable
 from stream.retry import until_it_works
 
-#: In the place of a digest: told of some SKUs, but not of all, or behind.
+#: In the place of a digest: told of some SKUs, but not of all.
 _NOT_WHOLE = ""
+#: In the place of a digest: once told of all SKUs, and behind since.
+_BEHIND = "-"
 
 #: By partition, the channels that are to be told of every SKU and the digests of their rules; None
 #: for a channel that is gone.
@@ -118,19 +120,23 @@ class Told:
                 wanted[partition] = stale
         return wanted
 
-    async def forget(self, missing: Collection[str]) -> None:
-        """Forget channels that are gone together with their topic: nobody is left to be told."""
-        gone = {
-            policy.name
-            for policy in self._table.departed(ChannelKind.AVAILABILITY)
-            if policy.topic in missing
-        }
+    async def missing(self, topics: Collection[str]) -> None:
+        """Note that these topics do not exist: one made anew has to be told everything.
+
+        A channel that is gone together with its topic is forgotten: nobody is left to be told.
+        """
+        gone, listed = (
+            {policy.name for policy in policies if policy.topic in topics}
+            for policies in (self._table.departed(ChannelKind.AVAILABILITY), self._listed())
+        )
         async with self._lock:
             for partition in self._assigned():
-                marks = self._marks.get(partition, {})
-                if forgotten := gone & marks.keys():
-                    for name in forgotten:
-                        del marks[name]
+                marks = self._marks.setdefault(partition, {})
+                noted = {name: mark for name, mark in marks.items() if name not in gone}
+                noted |= dict.fromkeys(listed, _NOT_WHOLE)
+                if noted != marks:
+                    self._marks[partition] = noted
+                    self._whole -= {(partition, name) for name in listed}
                     await self._write(partition)
 
     def joined(self, wanted: Wanted) -> list[tuple[int, str]]:
@@ -145,15 +151,19 @@ class Told:
         return sorted(joined)
 
     async def behind(self, topics: Iterable[str], partitions: Iterable[int]) -> None:
-        """Note, before anything is committed, that these topics have missed something."""
+        """Note, before anything is committed, that these topics have missed something.
+
+        What they miss is no back-fill: who reads them has heard of all SKUs before.
+        """
         missed = set(topics)
         channels = {policy.name for policy in self._listed() if policy.topic in missed}
         async with self._lock:
             self.setbacks.update(missed)
             for partition in partitions:
                 marks = self._marks.setdefault(partition, {})
-                marks.update(dict.fromkeys(channels, _NOT_WHOLE))
-                self._whole -= {(partition, channel) for channel in channels}
+                for channel in channels:
+                    joining = marks.get(channel, _NOT_WHOLE) == _NOT_WHOLE
+                    marks[channel] = _NOT_WHOLE if joining else _BEHIND
                 await self._write(partition)
 
     async def knows(

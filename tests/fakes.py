@@ -21,18 +21,30 @@ class FakeProjector:
         self.states: dict[str, SkuState] = {}
         self.checkpoint: dict[tuple[str, int], int] = {}
 
-    async def write(self, changes: Changes, policies: PolicySet, checkpoint: Checkpoint) -> Written:
+    async def write(
+        self,
+        changes: Changes,
+        policies: PolicySet,
+        checkpoint: Checkpoint,
+        partitions: Collection[int] | None = None,
+    ) -> Written:
         self.apply(changes)
-        projections = [self._project(sku, policies) for sku in changes]
+        came_from = {s: self.states[s].partition if s in self.states else None for s in changes}
+        chosen = [s for s, p in came_from.items() if partitions is None or p in partitions]
+        before = {s: self.states[s] for s in chosen if s in self.states}
+        unalerted = {s: state.unalerted for s, state in before.items() if state.unalerted}
+        projections = [self._project(sku, policies) for sku in chosen]
         for partition, offset in checkpoint.items():
             self.checkpoint[partition] = max(offset, self.checkpoint.get(partition, offset))
         replayed = {p.sku for p, fresh in projections if not fresh}
-        unalerted = {
-            p.sku
-            for p, fresh in projections
-            if not fresh and (p.sku not in self.states or self.states[p.sku].alerted < p.version)
-        }
-        return Written([p for p, _ in projections], frozenset(replayed), frozenset(unalerted))
+        overtaken = [p for sku, p in unalerted.items() if sku not in replayed]
+        return Written(
+            [p for p, _ in projections],
+            came_from,
+            frozenset(replayed),
+            frozenset(unalerted.keys() & replayed),
+            tuple(overtaken),
+        )
 
     async def alerted(self, versions: Mapping[str, int]) -> None:
         for sku, version in versions.items():

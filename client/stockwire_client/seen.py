@@ -32,8 +32,13 @@ class Seen:
         return last is None or (kind.identity is None and change.version > last)
 
     def add(self, kind: Kind[Any], change: Change[Any]) -> None:
-        """Remember a change that was handled."""
+        """Remember a change that was handled.
+
+        A row that the channel hears of no longer has no version; should it come back, it comes as
+        it was.
+        """
         if change.version is None:
+            self._versions.pop(change.key, None)
             return
         identity = _identity(kind, change)
         self._versions[identity] = change.version

@@ -38,6 +38,8 @@ def server_properties(at: Places) -> dict[str, str]:
         "offsets.topic.replication.factor": "1",
         # Kafka's 50 would be 50 directories to make at the first commit, and to open at each start.
         "offsets.topic.num.partitions": "10",
+        # Where a channel stands is written when it changes, which may be a year ago.
+        "offsets.retention.minutes": str(366 * 24 * 60),
         "transaction.state.log.replication.factor": "1",
         "transaction.state.log.min.isr": "1",
         "transaction.state.log.num.partitions": "10",

@@ -73,6 +73,10 @@ def assert_books(settings, database, prefix):
     eventually(check, timeout=120)
 
 
+def pid(stack, part):
+    return next(status.pid for status in stack.status() if status.part == part)
+
+
 @pytest.mark.parametrize("seed", [1])
 def test_movements_add_up_under_random_kills(stack, settings, database, sku, seed):
     chance = random.Random(seed)
@@ -83,6 +87,8 @@ def test_movements_add_up_under_random_kills(stack, settings, database, sku, see
             before = len(done)
             pause = chance.randrange(50, 400)
             eventually(lambda before=before, pause=pause: len(done) > before + pause)
+            # One that was killed as it started is given a moment by the supervisor.
+            eventually(lambda part=part: pid(stack, part))
             stack.kill(part)
             stack.start_part(part)
     assert_books(settings, database, sku)

@@ -136,6 +136,12 @@ class Shop:
         """The version of a SKU's projection in Redis."""
         return json.loads(self.runner.run(self.redis.hget(stock_key(sku), PUBLISHED)))[2]
 
+    def scans(self):
+        """How often Redis was asked for SKUs so far."""
+        return self.runner.run(self.redis.info("commandstats")).get("cmdstat_scan", {"calls": 0})[
+            "calls"
+        ]
+
     def marks(self):
         fields = self.runner.run(self.redis.hgetall(MARKS_KEY))
         return {int(partition): json.loads(marks) for partition, marks in fields.items()}
@@ -245,7 +251,7 @@ def test_what_a_topic_refuses_is_made_good_and_others_are_not_bothered(make):
     shop.finish()
     shop.publisher.closed.add("stock.web.v1")
     shop.sell(SKUS[0], 9)
-    assert [part["web"] for part in shop.marks().values()].count("") == 1
+    assert [part["web"] for part in shop.marks().values()].count("-") == 1
     assert shop.available("app")[SKUS[0]] == 9
     assert shop.available("web")[SKUS[0]] == 20
     shop.step(most=4)
@@ -255,6 +261,53 @@ def test_what_a_topic_refuses_is_made_good_and_others_are_not_bothered(make):
     shop.finish()
     assert shop.available("web") == shop.available("app")
     assert all(mark for part in shop.marks().values() for mark in part.values())
+
+
+def test_an_edit_that_is_taken_back_is_told_all_the_same(shop):
+    """Whoever was told in between must hear that it is over."""
+    shop.table.put(channel("web", blocked=True, version=4))
+    shop.sell(SKUS[1], 7)
+    shop.table.put(channel("web", version=6))
+    shop.finish()
+    assert shop.available("web") == shop.stock
+
+
+def test_what_was_missed_is_no_back_fill(shop):
+    ends = len(shop.ends("web"))
+    shop.publisher.closed.add("stock.web.v1")
+    shop.sell(SKUS[0], 9)
+    shop.publisher.closed.clear()
+    before = len(shop.publisher.published)
+    shop.finish()
+    again = shop.publisher.published[before:]
+    assert len(again) >= len(SKUS) / PARTS
+    assert not [m for m in again if "stockwire_snapshot" in dict(m.headers)]
+    assert len(shop.ends("web")) == ends
+
+
+def test_a_topic_that_was_deleted_and_made_again_is_told_everything(shop):
+    shop.publisher.closed.add("stock.web.v1")
+    shop.publisher.reason = NO_SUCH_TOPIC
+    shop.sell(SKUS[0], 9)
+    shop.step(2)
+    before = len(shop.publisher.published)
+    shop.publisher.closed.clear()
+    shop.finish()
+    told = {m.key.decode() for m in shop.publisher.published[before:] if m.value is not None}
+    assert told == set(SKUS), "also of the partition that sold nothing meanwhile"
+    assert len(shop.ends("web")) == 2 * PARTS * PARTS
+
+
+def test_a_walk_is_given_up_when_its_topic_refuses(make):
+    shop = make(channel("web"))
+    for sku in SKUS:
+        shop.sell(sku, 5)
+    shop.finish()
+    shop.publisher.closed.add("stock.web.v1")
+    shop.sell(SKUS[0], 9)
+    scans = shop.scans()
+    shop.step(3)
+    assert shop.scans() <= scans + 1
 
 
 def test_a_partition_that_another_worker_holds_is_left_to_it(shop):

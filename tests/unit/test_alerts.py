@@ -87,6 +87,17 @@ def test_after_a_crash_in_between_the_topic_decides():
         assert len(log.asked) == 1, "asked once"
 
 
+def test_after_a_crash_a_further_change_does_not_hide_the_crossing():
+    for published in (True, False):
+        one = worker()
+        one.deliver(sold(2, 20))
+        one.deliver(sold(4, 0), settle=False)
+        (alert,) = one.alerts()
+        two = worker(one.projector, log=FakeAlertLog(*([alert] if published else [])))
+        two.deliver(sold(6, 0))
+        assert two.alerts() == ([] if published else [alert])
+
+
 def test_an_old_crossing_is_not_told_again_by_the_next_change():
     one = worker()
     for version, on_hand in ((2, 20), (4, 0), (6, 0)):
