@@ -23,7 +23,7 @@ from inventory.policy import ChannelKind, ChannelPolicy, PolicySet, rules_digest
 from inventory.settings import Settings
 from inventory.topics import CHANNEL
 from projections.codec import PUBLISHED, decode_projection
-from projections.marks import MARKS_KEY
+from projections.marks import BEHIND, MARKS_KEY, NOT_WHOLE
 from projections.outage import redis_outages
 from sql.queries import load_queries
 
@@ -107,7 +107,9 @@ class PolicyEdits:
         before, version, skus = self._commit(channel, buffer)
         deadline = time.monotonic() + self._patience
         watched_us = None if watch is None else self._wait_for_one(watch, fingerprint, deadline)
-        whole_us = self._wait_for_all(channel, rules_digest(edited), deadline)
+        whole_us = self._wait_for_all(
+            channel, rules_digest(replace(edited, version=version)), deadline
+        )
         committed_us = self._committed_us(version, deadline)
         return PolicyEdit(
             channel,
@@ -137,7 +139,8 @@ class PolicyEdits:
         Raises:
             Outage: Redis does not answer.
         """
-        return any(not told.get(channel) for told in self._marks().values())
+        untold = (NOT_WHOLE, BEHIND)
+        return any(told.get(channel, NOT_WHOLE) in untold for told in self._marks().values())
 
     def _commit(self, channel: str, buffer: int) -> tuple[int, int, int]:
         """The buffer before, the row's version now, and the number of SKUs."""

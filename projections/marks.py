@@ -1,8 +1,7 @@
 """Which channels have been told of every SKU, and by which rules.
 
 One field per partition of the stock topic, written by the worker that holds the partition: a JSON
-object from the channel's name to the digest of its rules, or to nothing while the channel has not
-been told of all SKUs or has missed something since.
+object from the channel's name to the digest of the policy that it has been told everything by.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,6 +13,11 @@ from redis.asyncio import Redis
 from projections.outage import redis_outages
 
 MARKS_KEY = "stockwire:told"
+
+#: In the place of a digest: told of some SKUs, but not of all.
+NOT_WHOLE = ""
+#: In the place of a digest: once told of all SKUs, and behind since.
+BEHIND = "-"
 
 #: `<worker>|<topic>` → why the topic takes no messages, as JSON; for people to look at.
 REFUSALS_KEY = "stockwire:refusals"

@@ -10,15 +10,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 
 from inventory.policy import ChannelKind, ChannelPolicy, PolicySet, rules_digest
-from projections.marks import Marks
+from projections.marks import BEHIND, NOT_WHOLE, Marks
 from stream.inbox import Inbox
 from stream.policy import PolicyTable
 from stream.retry import until_it_works
-
-#: In the place of a digest: told of some SKUs, but not of all.
-_NOT_WHOLE = ""
-#: In the place of a digest: once told of all SKUs, and behind since.
-_BEHIND = "-"
 
 #: By partition, the channels that are to be told of every SKU and the digests of their rules; None
 #: for a channel that is gone.
@@ -92,7 +87,7 @@ class Told:
             self._noted_partitions = {*partitions, *self._assigned()}
             for partition in self._noted_partitions:
                 told = marks.setdefault(partition, {})
-                begun = {name: _NOT_WHOLE for name in names if name not in told}
+                begun = {name: NOT_WHOLE for name in names if name not in told}
                 if begun:
                     told |= begun
                     await self._write(partition)
@@ -100,7 +95,7 @@ class Told:
                 (partition, channel)
                 for partition, digests in marks.items()
                 for channel, digest in digests.items()
-                if digest != _NOT_WHOLE
+                if digest != NOT_WHOLE
             }
             self._noted = noted
 
@@ -133,7 +128,7 @@ class Told:
             for partition in self._assigned():
                 marks = self._marks.setdefault(partition, {})
                 noted = {name: mark for name, mark in marks.items() if name not in gone}
-                noted |= dict.fromkeys(listed, _NOT_WHOLE)
+                noted |= dict.fromkeys(listed, NOT_WHOLE)
                 if noted != marks:
                     self._marks[partition] = noted
                     self._whole -= {(partition, name) for name in listed}
@@ -162,8 +157,8 @@ class Told:
             for partition in partitions:
                 marks = self._marks.setdefault(partition, {})
                 for channel in channels:
-                    joining = marks.get(channel, _NOT_WHOLE) == _NOT_WHOLE
-                    marks[channel] = _NOT_WHOLE if joining else _BEHIND
+                    joining = marks.get(channel, NOT_WHOLE) == NOT_WHOLE
+                    marks[channel] = NOT_WHOLE if joining else BEHIND
                 await self._write(partition)
 
     async def knows(

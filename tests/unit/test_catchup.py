@@ -244,3 +244,21 @@ def test_a_topic_of_the_same_name_that_is_new_is_told_everything():
         assert told == {"A|W1": 1, "B|W1": 2}
 
     run(scenario)
+
+
+def test_what_was_refused_is_noted_though_the_partition_is_being_revoked():
+    async def scenario():
+        world = World(250, WMS)
+        worker = world.workers[0]
+        world.stock.change("A", "W1", 1, None)
+        await world.come_to_rest()
+        world.stock.change("B", "W1", 1, None)
+        await worker.live(9)
+        worker.lanes.refuse(WMS.topic, 0)
+        world.stock.change("A", "W1", 2, None)
+        await world.rebalance([1, 1], meanwhile=9)
+        assert world.standings.kept["wms"][0].state is State.BEHIND
+        await world.come_to_rest()
+        assert world.last_values(WMS.topic)["B|W1"]["on_hand"] == 1
+
+    run(scenario)
