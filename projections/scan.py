@@ -11,7 +11,7 @@ from stockwire_client.names import unescape_sku
 _PREFIX, _SUFFIX = (part.encode() for part in stock_key("|").split("|"))
 
 #: Keys that Redis looks at in one step; about half of them are SKUs' stock.
-_COUNT = 400
+_COUNT = 800
 
 
 class Found(NamedTuple):

@@ -5,10 +5,12 @@ the channel is marked as told (`stream.told`) once Kafka has acknowledged all of
 rebalance or a topic that refuses only has the walk done again.
 """
 
+import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 from redis.asyncio import Redis
@@ -19,6 +21,7 @@ from inventory.messages import (
     availability_messages,
     snapshot_end,
 )
+from inventory.policy import PolicySet
 from inventory.projection import SkuProjection
 from projections.marks import Marks
 from projections.ports import Projector, SkuChanges, Written
@@ -33,7 +36,9 @@ from stream.told import Told, Wanted
 
 log = structlog.stdlib.get_logger(__name__)
 
-_NOTHING = Written([], {})
+#: Parts of a step that are under way at once.
+_AT_ONCE = 4
+
 _NO_CHANGES = SkuChanges({})
 
 
@@ -121,15 +126,13 @@ class Sweep:
         found = await until_it_works(lambda: scan_skus(self._redis, walk.cursor))
         walk.cursor = found.cursor
         policies = await self._told.policies(walk.wanted)
-        changes = dict.fromkeys(found.skus, _NO_CHANGES)
-        written = _NOTHING
-        if changes:
-            written = await until_it_works(
-                lambda: self._projector.write(changes, policies, {}, walk.wanted)
-            )
-        walk.skus += len(written.projections)
-        messages = self._messages(walk, written, policies.committed_us)
-        messages += await until_it_works(lambda: self._alerts.of(written))
+        messages: list[OutgoingMessage] = []
+        alerts: dict[str, int] = {}
+        for written in await self._project(walk, policies, found.skus):
+            walk.skus += len(written.projections)
+            messages += self._messages(walk, written, policies.committed_us)
+            messages += await until_it_works(partial(self._alerts.of, written))
+            alerts.update(alerted(written.projections))
         over = not walk.cursor
         if over:
             self._walk = None
@@ -140,7 +143,19 @@ class Sweep:
                 for target in range(self._parts)
             ]
         receipt = await self._publisher.publish(messages)
-        return Later(lambda: self._confirm(walk, receipt, alerted(written.projections), over=over))
+        return Later(lambda: self._confirm(walk, receipt, alerts, over=over))
+
+    async def _project(
+        self, walk: _Walk, policies: PolicySet, skus: Sequence[str]
+    ) -> list[Written]:
+        """Project SKUs anew, a part of them here while Redis works on another."""
+        parts = [dict.fromkeys(skus[n::_AT_ONCE], _NO_CHANGES) for n in range(_AT_ONCE)]
+        writes = [
+            partial(self._projector.write, changes, policies, {}, walk.wanted)
+            for changes in parts
+            if changes
+        ]
+        return await asyncio.gather(*map(until_it_works, writes))
 
     def _situation(self) -> object:
         refusals = self._publisher.refusals().items()
