@@ -271,7 +271,7 @@ def test_after_twenty_edits_while_selling_nothing_differs(new_channel, settings,
     channels = [new_channel(), new_channel()]
     rng = random.Random(seed)
     todo = edits(rng, channels)
-    with selling(settings, seed=23) as run:
+    with selling(settings, seed=23, rate=1_000) as run:
         for _ in range(20):
             database.execute(*next(todo))
             enough = run.report.changes + rng.randint(20, 200)

@@ -23,6 +23,7 @@ from projections.ports import SkuChanges
 from projections.writer import ProjectionWriter
 from stockwire_client.names import availability_key
 from tests.integration.pipeline_by_hand import Pipeline
+from tests.polling import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -71,8 +72,7 @@ def sku():
 def aged(pipeline, sku):
     """Until the last change is so old that a difference is no longer in flight."""
     moment = max(row.updated_us for row in pipeline.facts(sku).rows.values())
-    while pipeline.facts(sku).now_us - moment < 1_000_000:
-        time.sleep(0.05)
+    eventually(lambda: pipeline.facts(sku).now_us - moment >= 1_000_000)
 
 
 def test_all_places_agree_and_say_where_they_stand(pipeline, explainer, sku):
