@@ -7,6 +7,7 @@ in `validator/package-lock.json` and installed into the virtual environment.
 """
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,9 @@ def installed(place: Path) -> Path:
     place.mkdir(parents=True)
     for part in _PARTS:
         shutil.copy(VALIDATOR / part, place)
+    # Node knows its own certificates only; the rest of the tools here go by this variable.
+    if "SSL_CERT_FILE" in os.environ:
+        os.environ.setdefault("NODE_EXTRA_CA_CERTS", os.environ["SSL_CERT_FILE"])
     done = npm(
         ["ci", "--silent", "--cache", str(place / "cache")],
         return_completed_process=True,
