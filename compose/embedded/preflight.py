@@ -3,6 +3,7 @@
 import errno
 import shutil
 import socket
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,6 +16,10 @@ _GIB = 1024**3
 #: Below this, Kafka and Postgres would soon stop in the middle of a write.
 FREE_BYTES = 1 * _GIB
 
+# What was killed holds its ports until its last thread is gone; then nobody can tell whose it is.
+_DYING_SECONDS = 5.0
+_POLL_SECONDS = 0.05
+
 
 def check_ports(ports: Ports, parts: Iterable[str]) -> None:
     """Every port of these parts is free.
@@ -24,12 +29,13 @@ def check_ports(ports: Ports, parts: Iterable[str]) -> None:
     """
     for part in parts:
         for port in ports.of(part):
-            trouble = _bind_error(port)
+            trouble, holder = _wait_for_the_dying(port)
             if trouble == errno.EADDRINUSE:
                 beside = " (one above the broker's)" if port == ports.controller else ""
                 raise StackError(
                     f"Port {port}{beside}, where {part} would listen, is held by "
-                    f"{holder_of(port)}; stop it, or set {SETTING_OF[part]} to another port."
+                    f"{holder or 'a process that this user cannot see'}; stop it, or set "
+                    f"{SETTING_OF[part]} to another port."
                 )
             if trouble is not None:
                 raise StackError(
@@ -50,6 +56,18 @@ def check_disk(directory: Path) -> None:
             f"Only {free / _GIB:.1f} GiB are free where {directory} lies, and the stack needs "
             f"{FREE_BYTES / _GIB:.0f} GiB; free some space, or move STOCKWIRE_STACK_DIR."
         )
+
+
+def _wait_for_the_dying(port: int) -> tuple[int | None, str | None]:
+    """Why a port cannot be had, and who has it as far as one can see."""
+    deadline = time.monotonic() + _DYING_SECONDS
+    while True:
+        trouble = _bind_error(port)
+        holder = holder_of(port) if trouble == errno.EADDRINUSE else None
+        seen = trouble != errno.EADDRINUSE or holder is not None
+        if seen or time.monotonic() > deadline:
+            return trouble, holder
+        time.sleep(_POLL_SECONDS)
 
 
 def _bind_error(port: int) -> int | None:

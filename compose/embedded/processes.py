@@ -91,8 +91,8 @@ def resident_bytes(pid: int) -> int:
     return total
 
 
-def holder_of(port: int) -> str:
-    """Who listens on a TCP port, as far as this user may know."""
+def holder_of(port: int) -> str | None:
+    """Who listens on a TCP port; None where this user cannot see who does."""
     try:
         for connection in psutil.net_connections("tcp"):
             # (address, port); a plain index, for the type also allows an empty tuple.
@@ -102,8 +102,8 @@ def holder_of(port: int) -> str:
                 process = psutil.Process(connection.pid)
                 return f"process {process.pid} ({' '.join(process.cmdline())[:100]})"
     except (psutil.AccessDenied, psutil.NoSuchProcess):
-        pass
-    return "a process that this user cannot see"
+        return None
+    return None
 
 
 def _name(process: psutil.Process) -> str:
@@ -114,8 +114,12 @@ def _name(process: psutil.Process) -> str:
 
 
 def _alive(process: psutil.Process) -> bool:
-    # A zombie holds nothing; where nobody reaps orphans (a container's first process) it stays.
+    # A zombie holds nothing, and stays where nobody reaps orphans (a container's first process).
+    # But a killed process shows as one as soon as its first thread has gone: until the last of
+    # the others has, ports and locks are still held.
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        if not process.is_running():
+            return False
+        return process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1
     except psutil.NoSuchProcess:
         return False

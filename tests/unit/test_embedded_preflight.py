@@ -2,12 +2,16 @@
 
 import os
 import socket
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
-from compose.embedded import account, preflight
+from compose.embedded import account, preflight, processes
 from compose.embedded.account import Account
 from compose.embedded.places import Places, Ports
 from inventory.errors import StackError
@@ -40,6 +44,44 @@ def test_the_controllers_port_is_checked_and_explained() -> None:
 def test_ports_of_parts_that_run_are_not_asked_for() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         preflight.check_ports(ports(redis=server.getsockname()[1]), ["connect"])
+
+
+#: Listens, and takes a while to die: its last thread gives the memory and then the port back.
+MANY_THREADS = """
+import socket, threading
+server = socket.create_server(("127.0.0.1", 0))
+memory = b"x" * 400_000_000
+for _ in range(60):
+    threading.Thread(target=threading.Event().wait).start()
+print(server.getsockname()[1], flush=True)
+"""
+
+
+@pytest.fixture
+def killed() -> Iterator[tuple[psutil.Process, int]]:
+    """A process just killed of which only the first thread has gone, and its port."""
+    with subprocess.Popen([sys.executable, "-c", MANY_THREADS], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        port = int(child.stdout.readline())
+        process = psutil.Process(child.pid)
+        process.kill()
+        while process.status() != psutil.STATUS_ZOMBIE:
+            pass
+        yield process, port
+
+
+def test_a_killed_process_has_not_ended_before_its_last_thread(
+    killed: tuple[psutil.Process, int],
+) -> None:
+    process, port = killed
+    assert processes.wait([process], 30) == []
+    socket.create_server(("127.0.0.1", port)).close()
+
+
+def test_a_port_that_a_killed_process_still_holds_is_waited_for(
+    killed: tuple[psutil.Process, int],
+) -> None:
+    preflight.check_ports(ports(kafka=killed[1]), ["kafka"])
 
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
