@@ -56,14 +56,35 @@ channel-remove: $(STAMP) ## Remove a channel: NAME=marketplace [DELETE_TOPIC=yes
 explain: $(STAMP) ## Why a number is what it is: SKU=SKU-00001 [CHANNEL=web]
 	@$(BIN)/stockwire explain "$(SKU)" $(if $(CHANNEL),--channel "$(CHANNEL)")
 
+##@ Operations
+.PHONY: audit doctor rebuild recover-slot recover-database
+
+audit: $(STAMP) ## Compare every row with Redis and the channels; HEAL=yes also mends
+	@$(BIN)/stockwire audit --once $(if $(HEAL),--heal)
+
+doctor: $(STAMP) ## What is wrong, why it matters, and the command that mends it
+	@$(BIN)/stockwire doctor
+
+rebuild: $(STAMP) ## Build the Redis projection anew: [FROM=kafka|postgres] [SHADOW=yes]
+	@$(BIN)/stockwire projection rebuild $(if $(FROM),--from "$(FROM)") $(if $(SHADOW),--shadow)
+
+recover-slot: $(STAMP) ## After the replication slot was lost: a new one, a snapshot, an audit
+	@$(BIN)/stockwire recover slot
+
+recover-database: $(STAMP) ## After the database was restored from a backup: take it as the truth
+	@$(BIN)/stockwire recover database
+
 ##@ For developers
-.PHONY: test-unit bench lint contracts contracts-check format lock clean help
+.PHONY: test-unit bench chaos lint contracts contracts-check format lock clean help
 
 test-unit: $(STAMP) ## Only the tests that need no server (seconds)
 	@$(BIN)/pytest tests/unit
 
 bench: $(STAMP) ## Measure latency, drain rate and memory; print and store the figures
 	@$(BIN)/stockwire bench
+
+chaos: setup ## Break a stack of its own in every way; the table goes to docs/reliability.md
+	@code=0; $(BIN)/pytest tests/chaos || code=$$?; $(BIN)/python -m tests.chaos.report; exit $$code
 
 lint: $(STAMP) ## ruff, mypy (strict), import-linter
 	@$(BIN)/ruff check .
@@ -94,7 +115,7 @@ clean: ## Remove caches; .venv, .jars and the stack's data stay
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-	  /^[a-z-]+:.*## / {printf "  \033[36m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	  /^[a-z-]+:.*## / {printf "  \033[36m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): requirements/runtime.txt requirements/embedded.txt requirements/dev.txt pyproject.toml \
   client/pyproject.toml

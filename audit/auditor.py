@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 from audit.compare import compare, is_rejected
 from audit.postgres import read_latest_change, read_stock
 from audit.projection import read_projection
-from audit.report import AuditReport
+from audit.report import MAX_EXAMPLES, AuditReport
 from audit.topics import TopicReader
 from inventory.policy import ChannelKind
 from projections.reader import AvailabilityReader
@@ -48,8 +48,11 @@ class Auditor:
             resources.callback(redis.close)
             yield cls(conninfo, redis, bootstrap, resources)
 
-    def audit(self) -> AuditReport:
+    def audit(self, examples: int | None = MAX_EXAMPLES) -> AuditReport:
         """Compare everything as it is now; changes in flight count as drift.
+
+        Args:
+            examples: so many differences of each place are named at most; None names all.
 
         Raises:
             Outage: Postgres, Redis or Kafka does not answer.
@@ -59,7 +62,7 @@ class Auditor:
         channels = [p.name for p in stock.policies if p.kind is ChannelKind.AVAILABILITY]
         projection = read_projection(self._redis, channels)
         topics = {p.topic: self._reader(p.topic, p.kind).snapshot() for p in stock.policies}
-        return compare(stock, projection, topics)
+        return compare(stock, projection, topics, examples)
 
     def audit_until_settled(self, patience: float) -> AuditReport:
         """Audit again while there is drift, for `patience` seconds; what is left then is real.

@@ -81,15 +81,24 @@ def is_rejected(sku: str, warehouse: str | None = None) -> bool:
 
 
 def compare(
-    stock: StockSnapshot, projection: ProjectionSnapshot, topics: Mapping[str, TopicSnapshot]
+    stock: StockSnapshot,
+    projection: ProjectionSnapshot,
+    topics: Mapping[str, TopicSnapshot],
+    examples: int | None = MAX_EXAMPLES,
 ) -> AuditReport:
     """Compare everything; `topics` holds one snapshot for the topic of each policy.
 
     A channel that was removed has no policy: what is left of it is not looked at.
+
+    Args:
+        stock: what is right.
+        projection: of the same SKUs, and of any that Postgres does not have.
+        topics: of these SKUs likewise.
+        examples: so many differences of each place are named at most; None names all.
     """
     places = [
-        _compare("redis stock", _rows(stock), projection.rows),
-        _compare("redis overrides", _overrides(stock), projection.overrides),
+        _compare("redis stock", _rows(stock), projection.rows, examples),
+        _compare("redis overrides", _overrides(stock), projection.overrides, examples),
     ]
     promised = _availability(stock, projection, topics)
     for policy in stock.policies:
@@ -100,15 +109,16 @@ def compare(
                 expected = promised[policy.name]
                 messages = _availability_messages(expected, told, topic.messages)
                 shown = {key: _without(fields, "restock_at") for key, fields in expected.items()}
-                places.append(_compare(f"redis {policy.name}", shown, told))
-                places.append(_compare(place, messages, topic.messages))
+                places.append(_compare(f"redis {policy.name}", shown, told, examples))
+                places.append(_compare(place, messages, topic.messages, examples))
             case ChannelKind.LEVEL:
-                places.append(_compare(place, _levels(stock, policy), topic.messages))
+                levels = _levels(stock, policy)
+                places.append(_compare(place, levels, topic.messages, examples))
             case ChannelKind.MOVEMENT:
                 expected, found, expired = ledger_rows(
                     _all(stock), stock.echoes, policy, topic.messages, topic.kept_since_us
                 )
-                places.append(_compare(place, expected, found, expired))
+                places.append(_compare(place, expected, found, examples, expired))
     return AuditReport(stock.rows, len(stock.levels), stock.rejected, tuple(places))
 
 
@@ -204,11 +214,15 @@ def _levels(stock: StockSnapshot, policy: ChannelPolicy) -> dict[Key, Fields]:
 
 
 def _compare(
-    place: str, expected: Mapping[Key, Fields], found: Mapping[Key, Fields], expired: int = 0
+    place: str,
+    expected: Mapping[Key, Fields],
+    found: Mapping[Key, Fields],
+    most: int | None,
+    expired: int = 0,
 ) -> PlaceReport:
     differing = [key for key, fields in expected.items() if not _holds(fields, found.get(key))]
     ghosts = [key for key in found if key not in expected]
-    examples = islice([*differing, *ghosts], MAX_EXAMPLES)
+    examples = islice([*differing, *ghosts], most)
     return PlaceReport(
         place,
         len(expected) + len(ghosts),

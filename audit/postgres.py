@@ -1,6 +1,6 @@
 """Reads Postgres for an audit: everything as of one moment."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -33,27 +33,35 @@ def read_stock(conninfo: str) -> StockSnapshot:
         Outage: Postgres does not answer.
         AuditError: it refuses.
     """
-    levels: dict[str, dict[str, StockLevel]] = {}
-    echoes: dict[Key, str] = {}
-    rejected = 0
     with reading(conninfo) as connection:
         policies = policies_of(connection)
-        own = {policy.echo_of for policy in policies if policy.echo_of is not None}
         overrides = overrides_in(connection.execute(_QUERIES["channel_overrides"]))
         with connection.cursor(name="audit_stock", binary=True) as cursor:
             cursor.itersize = _ROWS_PER_TRIP
-            for row in cursor.execute(_QUERIES["audit_stock"]):
-                sku, warehouse, on_hand, reserved, safety, incoming, arrives, *rest = row
-                version, at_us, caused_by = rest
-                if is_rejected(sku, warehouse):
-                    rejected += 1
-                    continue
-                incoming_at = None if arrives is None else milliseconds(arrives)
-                levels.setdefault(sku, {})[warehouse] = StockLevel(
-                    on_hand, reserved, safety, incoming, incoming_at, version, at_us
-                )
-                if caused_by in own:
-                    echoes[Key(sku, warehouse)] = caused_by
+            return snapshot_of(cursor.execute(_QUERIES["audit_stock"]), policies, overrides)
+
+
+def snapshot_of(
+    rows: Iterable[tuple[Any, ...]],
+    policies: tuple[ChannelPolicy, ...],
+    overrides: Mapping[str, Mapping[str, ChannelOverride]],
+) -> StockSnapshot:
+    """A snapshot of rows that have the columns of `audit_stock`."""
+    levels: dict[str, dict[str, StockLevel]] = {}
+    echoes: dict[Key, str] = {}
+    rejected = 0
+    own = {policy.echo_of for policy in policies if policy.echo_of is not None}
+    for row in rows:
+        sku, warehouse, on_hand, reserved, safety, incoming, arrives, version, at_us, cause = row
+        if is_rejected(sku, warehouse):
+            rejected += 1
+            continue
+        incoming_at = None if arrives is None else milliseconds(arrives)
+        levels.setdefault(sku, {})[warehouse] = StockLevel(
+            on_hand, reserved, safety, incoming, incoming_at, version, at_us
+        )
+        if cause in own:
+            echoes[Key(sku, warehouse)] = cause
     return StockSnapshot(levels, policies, rejected, overrides, echoes)
 
 
@@ -125,11 +133,22 @@ def reading(conninfo: str) -> Iterator[psycopg.Connection]:
         Outage: Postgres does not answer.
         AuditError: it refuses.
     """
+    with refusals(), psycopg.connect(conninfo, connect_timeout=10) as connection:
+        connection.isolation_level = IsolationLevel.REPEATABLE_READ
+        connection.read_only = True
+        yield connection
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn the errors of Postgres into ours.
+
+    Raises:
+        Outage: Postgres does not answer.
+        AuditError: it refuses.
+    """
     try:
-        with psycopg.connect(conninfo, connect_timeout=10) as connection:
-            connection.isolation_level = IsolationLevel.REPEATABLE_READ
-            connection.read_only = True
-            yield connection
+        yield
     except psycopg.OperationalError as exc:
         raise Outage(
             f"Postgres cannot be reached ({_text(exc)}): is the stack up (`make up`), and "

@@ -24,7 +24,9 @@ UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, ResponseError)
 _T = TypeVar("_T")
 
 
-def read_projection(redis: Redis, channels: Iterable[str]) -> ProjectionSnapshot:
+def read_projection(
+    redis: Redis, channels: Iterable[str], skus: Sequence[str] | None = None
+) -> ProjectionSnapshot:
     """All of the working state, and what readers get of these availability channels.
 
     What cannot be decoded is found as `{"unreadable": why}`; of the working state that is a whole
@@ -33,19 +35,24 @@ def read_projection(redis: Redis, channels: Iterable[str]) -> ProjectionSnapshot
     Args:
         redis: a client with `decode_responses=False`.
         channels: names of the availability channels.
+        skus: only of these; None is all that there are.
 
     Raises:
         Outage: Redis does not answer.
     """
-    rows, overrides = _working_state(redis)
-    return ProjectionSnapshot(rows, _channels(redis, channels), overrides)
+    stocked = _skus(redis, stock_key) if skus is None else skus
+    rows, overrides = _working_state(redis, stocked)
+    listed = _skus(redis, availability_key) if skus is None else skus
+    return ProjectionSnapshot(rows, _channels(redis, channels, listed), overrides)
 
 
-def _working_state(redis: Redis) -> tuple[dict[Key, Fields], dict[Key, Fields]]:
+def _working_state(
+    redis: Redis, skus: Sequence[str]
+) -> tuple[dict[Key, Fields], dict[Key, Fields]]:
     """Rows by SKU and warehouse, overrides by SKU and channel."""
     rows: dict[Key, Fields] = {}
     overrides: dict[Key, Fields] = {}
-    for sku, state in _each(_skus(redis, stock_key), lambda skus: list(read_states(redis, skus))):
+    for sku, state in _each(skus, lambda some: list(read_states(redis, some))):
         if isinstance(state, Exception):
             rows[Key(sku)] = unreadable(state)
             continue
@@ -58,9 +65,10 @@ def _working_state(redis: Redis) -> tuple[dict[Key, Fields], dict[Key, Fields]]:
     return rows, overrides
 
 
-def _channels(redis: Redis, channels: Iterable[str]) -> dict[str, dict[Key, Fields]]:
+def _channels(
+    redis: Redis, channels: Iterable[str], skus: Sequence[str]
+) -> dict[str, dict[Key, Fields]]:
     reader = AvailabilityReader(redis)
-    skus = _skus(redis, availability_key)
     told: dict[str, dict[Key, Fields]] = {}
     for channel in channels:
 

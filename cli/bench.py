@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from audit.auditor import Auditor
+from bench.audit import audit_figures, audit_pass
 from bench.backlog import Backlog
 from bench.catalogue import fill
 from bench.figures import LATEST, Figure, markdown, write_json
@@ -19,6 +20,7 @@ from bench.memory import sampled
 from bench.policy import WAREHOUSES as POLICY_WAREHOUSES
 from bench.policy import edits, fill_large, large_edit, prepare
 from bench.policy_targets import edits_figures, isolation_figures, large_edit_figures
+from bench.rebuild import rebuild_figures, rebuilt
 from bench.scenarios import PATIENCE, SKUS, WAREHOUSES, Bench, bulk, drain, steady
 from bench.targets import bulk_figures, drain_figures, memory_figures, steady_figures
 from cli.bringup import Progress, bring_up
@@ -48,12 +50,14 @@ class Scenario(StrEnum):
     DRAIN = "drain"
     POLICY = "policy"
     POLICY_MILLION = "policy-million"
+    AUDIT = "audit"
+    REBUILD = "rebuild"
 
 
 #: These share a stack; each of the others has a catalogue, and so a stack, of its own.
 _TOGETHER = frozenset({Scenario.STEADY, Scenario.ISOLATION, Scenario.BULK, Scenario.DRAIN})
 #: Takes many minutes.
-_ON_REQUEST = frozenset({Scenario.POLICY_MILLION})
+_ON_REQUEST = frozenset({Scenario.POLICY_MILLION, Scenario.AUDIT, Scenario.REBUILD})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +81,14 @@ def bench(
     ] = 60,
     rate: Annotated[float, typer.Option(min=1, help="Changes per second of it.")] = 1_000,
     changes: Annotated[int, typer.Option(min=1_000, help="Size of the backlog.")] = 300_000,
-    million: Annotated[int, typer.Option(min=1_000, help="SKUs of policy-million.")] = 1_000_000,
+    million: Annotated[
+        int, typer.Option(min=1_000, help="SKUs of policy-million, rows of audit, rebuild.")
+    ] = 1_000_000,
 ) -> None:
     """Measure; print a table and write bench/results/latest.json.
 
-    Everything but policy-million, which takes many minutes: ask for it with --only.
+    Everything but policy-million, audit and rebuild, which take many minutes: ask for them with
+    --only.
     Starts new stacks in .stack-bench on ports of their own, and removes them at the end.
     """
     chosen = scenarios(only)
@@ -94,6 +101,10 @@ def bench(
         parts.append(lambda run: _policy(run, sizes))
     if Scenario.POLICY_MILLION in chosen:
         parts.append(lambda run: _policy_million(run, sizes))
+    if Scenario.AUDIT in chosen:
+        parts.append(lambda run: _audit(run, sizes))
+    if Scenario.REBUILD in chosen:
+        parts.append(lambda run: _rebuild(run, sizes))
     figures: list[Figure] = []
     machine: dict[str, str] = {}
     settings = bench_settings()
@@ -156,6 +167,27 @@ def _policy_million(run: Bench, sizes: Sizes) -> Iterator[Figure]:
     filled = fill_large(run, sizes.million)
     yield from large_edit_figures(large_edit(run, filled, _SLOW_RATE, sizes.seconds))
     yield _drift(run, "all rows after the large edit")
+
+
+def _rebuild(run: Bench, sizes: Sizes) -> Iterator[Figure]:
+    _fill_rows(run, sizes.million)
+    yield from rebuild_figures(rebuilt(run, _SLOW_RATE, shadow=True))
+    yield from rebuild_figures(rebuilt(run, _SLOW_RATE, shadow=False))
+    yield _drift(run, "all rows after the rebuilds")
+
+
+def _audit(run: Bench, sizes: Sizes) -> Iterator[Figure]:
+    rows = _fill_rows(run, sizes.million)
+    run.say("waiting for a whole pass of the auditor")
+    yield from audit_figures(audit_pass(run, rows))
+
+
+def _fill_rows(run: Bench, rows: int) -> int:
+    """A catalogue of so many rows in all warehouses, or a few more; how many there are."""
+    skus = -(-rows // WAREHOUSES)
+    run.say(f"seeding {skus * WAREHOUSES:,} rows")
+    fill(run.settings, run.backlog, skus, WAREHOUSES, PATIENCE)
+    return skus * WAREHOUSES
 
 
 def bench_settings() -> Settings:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,6 +17,7 @@ from compose.embedded.stack import Stack
 from connectors.apply import apply, load_connector
 from connectors.client import ConnectClient
 from connectors.topics import ensure_topics
+from guard.facts_postgres import open_database, read_stop
 from inventory.errors import StackError
 from inventory.settings import Settings
 from inventory.topics import ALL_TOPICS, STOCK
@@ -89,13 +91,22 @@ def prepare(settings: Settings, say: Callable[[str], None]) -> None:
     migrate(settings.conninfo(settings.postgres_admin_user), say)
     say("creating topics")
     ensure_topics(settings.kafka_bootstrap, ALL_TOPICS, settings.partitions, say=say)
+    with closing(open_database(settings.conninfo())) as connection:
+        stop = read_stop(connection)
+    if stop is not None:
+        # The guardian stopped it; what it would read until it is stopped again might be stale.
+        say(f"the connector stays stopped: {stop.reason}; see `stockwire doctor`")
+        return
     say("applying the connector")
     with ConnectClient(str(settings.connect_url)) as client:
         apply(client, CONNECTOR, load_connector(CONNECTOR_FILE), say=say)
 
 
 def _wait_for_workers(stack: Stack, settings: Settings) -> None:
-    """Return once each worker process is a member of its group and all partitions are held."""
+    """Return once each worker process is a member of its group and all partitions are held.
+
+    Those that only look on are not waited for, nor is freshness: a first snapshot takes its time.
+    """
     admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 0})
     deadline = time.monotonic() + _WORKERS_DEADLINE
     missing: Mapping[str, str] = {}
@@ -109,10 +120,12 @@ def _wait_for_workers(stack: Stack, settings: Settings) -> None:
         if not missing:
             return
         time.sleep(0.1)
-    agent, reason = next(iter(missing.items()))
+    name, reason = next(iter(missing.items()))
+    answer = stack.ask(name)
+    said = "" if answer is None or answer.reason is None else f" It says: {answer.reason}."
     raise StackError(
-        f"The {agent} worker is not ready after {_WORKERS_DEADLINE:.0f} s: {reason}. "
-        f"The end of its log ({stack.log_path(agent)}):\n{stack.log_tail(agent, 20)}"
+        f"The {name} worker is not ready after {_WORKERS_DEADLINE:.0f} s: {reason}.{said} "
+        f"The end of its log ({stack.log_path(name)}):\n{stack.log_tail(name, 20)}"
     )
 
 

@@ -121,7 +121,7 @@ def advice(agreement: Agreement) -> str | None:
     if agreement is Agreement.DIFFERS:
         return (
             "They differ: see with `stockwire status` and `stockwire channels` whether the worker "
-            "runs and the channel is behind, then compare everything with `stockwire verify`."
+            "runs and the channel is behind, then compare everything with `stockwire audit --once`."
         )
     if agreement is Agreement.UNKNOWN:
         return "A place cannot be read: see `stockwire status`, and start what is down: make up."

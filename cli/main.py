@@ -7,7 +7,20 @@ from typing import Any
 
 import typer
 
-from cli import bench, channel_edit, channels, demo, explain, load, read, stack, verify
+from cli import (
+    audit,
+    bench,
+    channel_edit,
+    channels,
+    demo,
+    doctor,
+    explain,
+    load,
+    projection,
+    read,
+    recover,
+    stack,
+)
 from inventory.errors import StockwireError
 
 app = typer.Typer(
@@ -37,13 +50,17 @@ COMMANDS: MappingProxyType[str, Callable[..., Any]] = MappingProxyType(
         "channels": channels.channels,
         "channel-new": channel_edit.channel_new,
         "channel-remove": channel_edit.channel_remove,
-        "verify": verify.verify,
+        "audit": audit.audit,
+        "doctor": doctor.doctor,
         "bench": bench.bench,
     }
 )
 
 for name, command in COMMANDS.items():
     app.command(name)(command)
+
+app.add_typer(projection.app, name="projection")
+app.add_typer(recover.app)
 
 
 def run() -> None:

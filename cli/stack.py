@@ -5,6 +5,7 @@ import shlex
 import sys
 from dataclasses import asdict
 from datetime import timedelta
+from textwrap import shorten
 from typing import Annotated
 
 import typer
@@ -14,6 +15,9 @@ from rich.table import Table
 from cli.bringup import Progress, bring_up
 from compose.embedded import Stack
 from inventory.settings import load_settings
+
+#: Characters of a reason that the table shows; `--json` and the process itself have all of it.
+_REASON = 150
 
 
 def setup() -> None:
@@ -50,7 +54,7 @@ def reset(
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per part.")] = False,
 ) -> None:
-    """Show what runs, since when, on which port, in how much memory.
+    """Show what runs, since when, on which port, in how much memory, and whether it is ready.
 
     Exit code 1 when a part does not answer.
     """
@@ -59,16 +63,16 @@ def status(
         for part in parts:
             print(json.dumps(asdict(part)))
     else:
-        table = Table("part", "state", "pid", "port", "memory", "uptime", "answers")
+        table = Table("part", "state", "pid", "port", "memory", "uptime", "ready")
         for part in parts:
             table.add_row(
                 part.part,
                 part.state,
                 str(part.pid or ""),
-                str(part.port or ""),
+                str(part.port) if part.pid else "",
                 f"{part.resident_mb} MB" if part.pid else "",
                 str(timedelta(seconds=part.uptime)) if part.pid else "",
-                "yes" if part.answers else "no",
+                "yes" if part.ready else shorten(part.reason or "no", _REASON, placeholder=" …"),
             )
         total = sum(part.resident_mb for part in parts)
         table.add_section()

@@ -14,6 +14,7 @@ from inventory.errors import ConnectorError
 
 RUNNING = "RUNNING"
 FAILED = "FAILED"
+STOPPED = "STOPPED"
 
 #: Texts of a 500 that a worker answers while the group settles.
 _PASSING = ("rebalanc", "timed out", "forward")
@@ -67,12 +68,13 @@ class ConnectClient:
         base_url: str,
         *,
         patience: float = 60.0,
+        timeout: float = 30.0,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        # A PUT makes the plugin connect to its database before Connect answers: 30 s. And no
-        # proxy of the environment stands between here and a server of ours.
+        # A PUT makes the plugin connect to its database before Connect answers: 30 s by default.
+        # And no proxy of the environment stands between here and a server of ours.
         self._http = httpx.Client(
-            base_url=base_url, timeout=30.0, transport=transport, trust_env=False
+            base_url=base_url, timeout=timeout, transport=transport, trust_env=False
         )
         self._patience = patience
         self._retrying = stamina.RetryingCaller(
@@ -146,6 +148,30 @@ class ConnectClient:
     def delete(self, name: str) -> None:
         """Remove the connector; its offsets and its replication slot stay."""
         self._call("DELETE", _path(name))
+
+    def offsets(self, name: str) -> list[dict[str, Any]]:
+        """The offsets that Connect has stored; none before the first flush, or after a reset.
+
+        Debezium's hold the WAL position as a number, `lsn`.
+        """
+        answer = self._find(_path(name, "offsets"))
+        found = [] if answer is None else answer["offsets"]
+        return [item["offset"] for item in found if item["offset"] is not None]
+
+    def delete_offsets(self, name: str) -> None:
+        """Forget how far a stopped connector has read: it begins with a snapshot."""
+        self._call("DELETE", _path(name, "offsets"))
+
+    def topics(self, name: str) -> frozenset[str]:
+        """The topics that the connector has written to since it was made."""
+        answer = self._find(_path(name, "topics"))
+        return frozenset() if answer is None else frozenset(answer[name]["topics"])
+
+    def plugins(self) -> frozenset[str]:
+        """The classes of the connectors that this worker can run."""
+        return frozenset(
+            plugin["class"] for plugin in self._call("GET", "/connector-plugins").json()
+        )
 
     def _find(self, path: str) -> Any:
         """The body of a GET, or None where Connect knows nothing by that name."""

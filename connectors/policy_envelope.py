@@ -89,6 +89,7 @@ class PolicyChange(NamedTuple):
 class OverrideChange(NamedTuple):
     """A committed change of what a SKU has of its own on a channel."""
 
+    operation: Operation
     sku: str
     channel: str
     override: ChannelOverride
@@ -136,7 +137,7 @@ def read_override_change(value: bytes) -> OverrideChange:
         )
     except PolicyError as exc:
         raise InvalidEvent(str(exc)) from exc
-    return OverrideChange(check_sku(row["sku"]), row["channel"], override)
+    return OverrideChange(envelope["op"], check_sku(row["sku"]), row["channel"], override)
 
 
 def _row(operation: Operation, before: _T | None, after: _T | None) -> tuple[_T, bool]:

@@ -41,8 +41,16 @@ class Outage(StockwireError):  # noqa: N818 - a state of the world rather than a
     """A server does not answer; the work is retried and never dead-lettered."""
 
 
+class ProjectionLost(StockwireError):  # noqa: N818 - a state of the world, as an outage
+    """Redis knows less than it has acknowledged; what is missing has to be replayed."""
+
+
 class AuditError(StockwireError):
     """A place that is to be compared cannot be read."""
+
+
+class RebuildError(StockwireError):
+    """A rebuild of the projection cannot begin or go on."""
 
 
 class NotFound(StockwireError):  # noqa: N818 - named as what it says

@@ -67,6 +67,28 @@ class Settings(BaseSettings):
         6, ge=1, le=1024, description="a whole number from 1 to 1024: partitions per topic"
     )
 
+    health_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="a port on 127.0.0.1 from 1 to 65535, e.g. 18091; without it, the process "
+        "does not answer for its health",
+    )
+    stall_seconds: float = Field(
+        30.0,
+        ge=1.0,
+        le=3600.0,
+        description="seconds from 1 to 3600 that a worker may have lag and not move before it "
+        "ends itself, e.g. 30",
+    )
+    fresh_seconds: float = Field(
+        10.0,
+        ge=1.0,
+        le=3600.0,
+        description="seconds from 1 to 3600 that the newest change applied may be old while a "
+        "worker calls itself ready, e.g. 10",
+    )
+
     def conninfo(self, user: str | None = None) -> str:
         """The libpq URL for the application's role, or for another role of the same database."""
         dsn = self.postgres_dsn or PostgresDsn(

@@ -47,6 +47,7 @@ class StockChange(NamedTuple):
         committed_us: commit time in µs since the epoch (Debezium `source.ts_us`).
         lsn: the log position, for tracing only; never compared (DESIGN §4.1).
         traceparent: the W3C trace context that its record carried.
+        repair: it is the auditor's, of something that Postgres does not have.
     """
 
     operation: Operation
@@ -57,6 +58,7 @@ class StockChange(NamedTuple):
     committed_us: int
     lsn: int | None = None
     traceparent: bytes | None = None
+    repair: bool = False
 
     @property
     def version(self) -> int:

@@ -15,11 +15,15 @@ class SkuChanges(NamedTuple):
         levels: by warehouse.
         overrides: by channel.
         partition: of the stock topic, that these came from; None leaves the one that is kept.
+        repair: rows of the stored version are written too, and the SKU is projected anew.
+        ghost: the versions of its rows may be none of Postgres', and do not count as applied.
     """
 
     levels: Mapping[str, StockLevel]
     overrides: Mapping[str, ChannelOverride] = NO_OVERRIDES
     partition: int | None = None
+    repair: bool = False
+    ghost: bool = False
 
 
 class Written(NamedTuple):
@@ -48,7 +52,33 @@ Checkpoint: TypeAlias = Mapping[tuple[str, int], int]
 
 
 class Projector(Protocol):
-    """Keeps what every channel is told of every SKU."""
+    """Keeps what every channel is told of every SKU, and knows how far it has been told that."""
+
+    def begin(self, known: Checkpoint, restoring: Collection[int] = ()) -> None:
+        """Take over partitions.
+
+        Args:
+            known: how far each of them has been applied by now; where it is missing, nothing was.
+            restoring: partition numbers that are noted as being loaded again.
+        """
+        ...
+
+    async def check(self) -> None:
+        """Compare what is kept with what was acknowledged.
+
+        Raises:
+            ProjectionLost: less is kept.
+            Outage: it cannot be found out now.
+        """
+        ...
+
+    async def load(self, changes: Changes, checkpoint: Checkpoint) -> None:
+        """Apply changes without projecting them: `write` does that with their SKUs later.
+
+        Raises:
+            ProjectionLost, Outage: as `write`.
+        """
+        ...
 
     async def write(
         self,
@@ -61,7 +91,7 @@ class Projector(Protocol):
 
         A row whose version is not higher than the stored one changes nothing, but its SKU's
         current projection is returned all the same. A SKU given without rows is projected again
-        if the policies changed.
+        if the policies changed, and one that is to be repaired always.
 
         Args:
             changes: by SKU.
@@ -70,6 +100,8 @@ class Projector(Protocol):
             partitions: leave out SKUs whose changes come from other partitions; None for all.
 
         Raises:
+            ProjectionLost: less is kept than was acknowledged; nothing was projected from that,
+                and no checkpoint was raised.
             Outage: nothing or only a part was written; calling again with the same changes
                 completes it.
         """

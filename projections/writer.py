@@ -8,6 +8,10 @@ A write has two steps, since the formula lives in Python alone (`inventory.avail
 
 A crash between the two leaves a state that is ahead of its projection; the replay of the same
 changes, which must come because their offset was not committed, finds and projects it.
+
+Redis may lose what it has acknowledged. The writer knows how far it was told (`begin`), and looks
+twice whether Redis still does: behind the rows of step 1, so that nothing is projected from a state
+with holes, and in `checkpoint.lua`, so that no checkpoint is ever raised over one.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -24,6 +28,7 @@ from inventory.errors import Outage
 from inventory.names import stock_key
 from inventory.policy import PolicySet
 from inventory.projection import SkuProjection, SkuState, project
+from projections.checkpoint import CHECKPOINT_KEY, Known, compare
 from projections.codec import (
     ALERTED,
     OVERRIDE_PREFIX,
@@ -36,9 +41,6 @@ from projections.codec import (
 from projections.outage import redis_outages
 from projections.ports import Changes, Checkpoint, SkuChanges, Written
 from stockwire_client.names import availability_key
-
-#: topic/partition → next Kafka offset; what a failover of Redis lost shows here.
-CHECKPOINT_KEY = "stockwire:checkpoint"
 
 _Argument: TypeAlias = str | bytes | int
 _Command: TypeAlias = Sequence[_Argument]
@@ -74,6 +76,34 @@ class ProjectionWriter:
         self._redis = redis
         self._skus_per_call = skus_per_call
         self._attempts = attempts
+        self._known = Known()
+
+    def begin(self, known: Checkpoint, restoring: Collection[int] = ()) -> None:
+        """See `projections.ports.Projector.begin`."""
+        self._known.begin(known, restoring)
+
+    async def check(self) -> None:
+        """See `projections.ports.Projector.check`. One round trip.
+
+        Raises:
+            ProjectionLost: less is kept than was acknowledged.
+            Outage: Redis takes no work.
+        """
+        with redis_outages():
+            await self._compared([])
+
+    async def load(self, changes: Changes, checkpoint: Checkpoint) -> None:
+        """See `projections.ports.Projector.load`. One round trip.
+
+        Raises:
+            ProjectionLost: less is kept than was acknowledged.
+            Outage: Redis takes no work.
+        """
+        with redis_outages():
+            raised = self._raising(changes, checkpoint)
+            replies = await self._send([*self._applying(changes, "quiet"), *raised])
+            if raised:
+                self._known.raised(checkpoint, replies[-1])
 
     async def write(
         self,
@@ -85,6 +115,7 @@ class ProjectionWriter:
         """See `projections.ports.Projector.write`. Two round trips, or one for a pure replay.
 
         Raises:
+            ProjectionLost: less is kept than was acknowledged.
             Outage: Redis takes no work, or other writers were faster `attempts` times.
         """
         with redis_outages():
@@ -94,7 +125,7 @@ class ProjectionWriter:
             unalerted: set[str] = set()
             overtaken: dict[str, SkuProjection] = {}
             pending: Changes = changes
-            checkpoints = _checkpoint_commands(checkpoint)
+            raised = self._raising(changes, checkpoint)
             for _ in range(self._attempts):
                 stale: list[SkuProjection] = []
                 for state in await self._apply(pending):
@@ -111,7 +142,7 @@ class ProjectionWriter:
                     replayed.add(state.sku)
                     if state.unalerted is not None:
                         unalerted.add(state.sku)
-                refused = await self._project(stale, checkpoints)
+                refused = await self._project(stale, raised, checkpoint)
                 if not refused:
                     return Written(
                         [projections[sku] for sku in changes if sku in projections],
@@ -120,8 +151,9 @@ class ProjectionWriter:
                         frozenset(unalerted),
                         tuple(overtaken.values()),
                     )
-                pending = {sku: changes[sku] for sku in refused}
-                checkpoints = []
+                # A repair counts as a change once: two of them would refuse each other forever.
+                pending = {sku: changes[sku]._replace(repair=False) for sku in refused}
+                raised = []
         raise Outage(
             f"Other writers changed {len(pending)} SKUs, such as {next(iter(pending))!r}, "
             f"{self._attempts} times while they were projected; the batch is tried again."
@@ -141,17 +173,36 @@ class ProjectionWriter:
                     raise reply
 
     async def _apply(self, changes: Changes) -> Iterator[SkuState]:
-        """Step 1: write what is newer; the state of each SKU afterwards."""
+        """Step 1: write what is newer; the state of each SKU afterwards, if nothing is missing."""
+        replies = await self._compared(self._applying(changes))
+        return map(decode_state, changes, chain.from_iterable(replies))
+
+    def _applying(self, changes: Changes, *options: str) -> list[_Command]:
         commands = []
         for chunk in self._chunks(list(changes.items())):
             keys = [stock_key(sku).encode() for sku, _ in chunk]
             rows = [_rows(changed) for _, changed in chunk]
-            commands.append(_APPLY.call(keys, orjson.dumps(rows)))
-        replies = await self._send(commands)
-        return map(decode_state, changes, chain.from_iterable(replies))
+            commands.append(_APPLY.call(keys, orjson.dumps(rows), *options))
+        return commands
+
+    async def _compared(self, commands: Sequence[_Command]) -> list[Any]:
+        """The replies, if Redis had all that it has acknowledged when it gave the last of them.
+
+        Behind the commands: what is lost before the comparison shows in it, and a SKU that is lost
+        after it is refused by `project.lua`.
+        """
+        least = self._known.least()
+        if not least:
+            return await self._send(commands)
+        *replies, stored = await self._send([*commands, ("HMGET", CHECKPOINT_KEY, *least)])
+        compare(least, stored)
+        return replies
 
     async def _project(
-        self, projections: Sequence[SkuProjection], checkpoints: Sequence[_Command]
+        self,
+        projections: Sequence[SkuProjection],
+        raised: Sequence[_Command],
+        checkpoint: Checkpoint,
     ) -> list[str]:
         """Step 2: write projections, and the checkpoint behind them; the refused SKUs."""
         commands = []
@@ -171,12 +222,23 @@ class ProjectionWriter:
                     )
                 )
             commands.append(_PROJECT.call(keys, orjson.dumps(arguments)))
-        replies = await self._send([*commands, *checkpoints])
+        replies = await self._send([*commands, *raised])
+        if raised:
+            self._known.raised(checkpoint, replies[-1])
         return [
             chunk[position].sku
             for chunk, refused in zip(chunks, replies, strict=False)
             for position in refused
         ]
+
+    def _raising(self, changes: Changes, checkpoint: Checkpoint) -> list[_Command]:
+        """The command that raises checkpoints, if there is anything to raise."""
+        if not checkpoint:
+            return []
+        rows = (each.levels.values() for each in changes.values() if not each.ghost)
+        versions = [level.version for levels in rows for level in levels]
+        arguments = self._known.raising(checkpoint, max(versions, default=None))
+        return [_CHECKPOINT.call((CHECKPOINT_KEY.encode(),), *arguments)]
 
     async def _send(self, commands: Sequence[_Command]) -> list[Any]:
         """Commands in one round trip; their replies. Every script may be called twice."""
@@ -213,16 +275,10 @@ class ProjectionWriter:
 
 def _rows(changes: SkuChanges) -> list[str]:
     """The rows of a SKU as `apply.lua` takes them."""
-    rows = ["" if changes.partition is None else str(changes.partition)]
+    partition = "" if changes.partition is None else str(changes.partition)
+    rows = [partition, "1" if changes.repair else ""]
     for code, level in changes.levels.items():
         rows += (code, encode_level(level))
     for channel, override in changes.overrides.items():
         rows += (f"{OVERRIDE_PREFIX}{channel}", encode_override(override))
     return rows
-
-
-def _checkpoint_commands(checkpoint: Checkpoint) -> list[_Command]:
-    arguments: list[_Argument] = []
-    for (topic, partition), offset in checkpoint.items():
-        arguments += (f"{topic}/{partition}", offset)
-    return [_CHECKPOINT.call((CHECKPOINT_KEY.encode(),), *arguments)] if arguments else []

@@ -8,12 +8,15 @@ from connectors.policy_envelope import OverrideChange, read_override_change
 from inventory.errors import InvalidEvent
 from inventory.messages import OutgoingMessage
 from inventory.policy import ChannelOverride
-from inventory.stock import StockChange, StockLevel, level_of
+from inventory.stock import Operation, StockChange, StockLevel, level_of
 from inventory.topics import CHANNEL_SKU
 from projections.ports import Changes, SkuChanges
 from stockwire_client.contract import TRACEPARENT
 from stream.dead_letter import dead_letter
 from stream.inbox import Record
+
+#: Header of a record of the stock topic that is meant for one of the apps alone: its name.
+REPAIR = "stockwire_repair"
 
 
 class Decoded(NamedTuple):
@@ -33,11 +36,14 @@ class Decoded(NamedTuple):
 
 
 def decode(records: Iterable[Record], consumer: str) -> Decoded:
-    """Read each record; a tombstone follows its delete event and says nothing new."""
+    """Read each record that is meant for `consumer`.
+
+    A tombstone follows its delete event and says nothing new.
+    """
     found = Decoded([], [], {}, [])
     changes, overrides, partitions, dead_letters = found
     for record in records:
-        if record.value is None:
+        if record.value is None or (record.headers and _is_for_another(record, consumer)):
             continue
         try:
             if record.topic == CHANNEL_SKU:
@@ -50,26 +56,46 @@ def decode(records: Iterable[Record], consumer: str) -> Decoded:
             dead_letters.append(dead_letter(record, reason, consumer))
             continue
         if record.headers:
-            change = change._replace(traceparent=dict(record.headers).get(TRACEPARENT))
+            headers = dict(record.headers)
+            change = change._replace(traceparent=headers.get(TRACEPARENT), repair=REPAIR in headers)
         changes.append(change)
         partitions[change.sku] = record.partition
     return found
 
 
+def _is_for_another(record: Record, consumer: str) -> bool:
+    addressee = dict(record.headers).get(REPAIR)
+    return addressee is not None and b"stockwire-" + addressee != consumer.encode()
+
+
 def conflate(decoded: Decoded) -> Changes:
-    """The latest version of each row, by SKU; earlier ones would be overwritten."""
+    """The latest version of each row, by SKU; earlier ones would be overwritten.
+
+    A row that a snapshot has read is the row as it is: what is kept of its SKU is made good. So it
+    is when the auditor says that a row is a ghost; its version is none of Postgres'.
+    """
+    repairs: set[str] = set()
+    ghosts: set[str] = set()
     levels: dict[str, dict[str, StockLevel]] = {}
     overrides: dict[str, dict[str, ChannelOverride]] = {}
     for change in decoded.changes:
+        if change.operation is Operation.READ or change.repair:
+            repairs.add(change.sku)
+        if change.repair:
+            ghosts.add(change.sku)
         rows = levels.setdefault(change.sku, {})
         known = rows.get(change.warehouse)
         if known is None or change.version > known.version:
             rows[change.warehouse] = level_of(change)
-    for sku, channel, override in decoded.overrides:
+    for operation, sku, channel, override in decoded.overrides:
+        if operation is Operation.READ:
+            repairs.add(sku)
         own = overrides.setdefault(sku, {})
         if channel not in own or override.version > own[channel].version:
             own[channel] = override
     return {
-        sku: SkuChanges(levels.get(sku, {}), overrides.get(sku, {}), partition)
+        sku: SkuChanges(
+            levels.get(sku, {}), overrides.get(sku, {}), partition, sku in repairs, sku in ghosts
+        )
         for sku, partition in decoded.partitions.items()
     }

@@ -17,6 +17,8 @@ class Record(Protocol):
     @property
     def offset(self) -> int: ...
     @property
+    def timestamp(self) -> int: ...
+    @property
     def key(self) -> bytes | None: ...
     @property
     def value(self) -> bytes | None: ...
@@ -106,6 +108,17 @@ class Inbox:
     def confirmed(self) -> dict[tuple[str, int], int]:
         """The offset up to which each (topic, partition) may be committed."""
         return dict(self._confirmed)
+
+    def oldest(self) -> float | None:
+        """When the oldest record that is here and not confirmed came into Kafka.
+
+        In seconds since the epoch; None without one.
+        """
+        taken = (batch.records for batch in self._in_flight if batch.records)
+        first = [records[0].timestamp for records in taken]
+        if self._queue:
+            first.append(self._queue[0].timestamp)
+        return min(first) / 1000 if first else None
 
     async def drain(self, patience: float) -> bool:
         """Forget what no agent has taken, and wait for what one has; False after `patience` s."""

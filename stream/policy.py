@@ -9,6 +9,7 @@ from connectors.policy_envelope import read_policy_change
 from inventory.errors import InvalidEvent, PolicyError
 from inventory.policy import ChannelKind, ChannelPolicy
 from inventory.topics import CHANNEL
+from stream.bootstrap import until_kafka_answers
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -93,9 +94,12 @@ class PolicyFollower:
     async def load(self) -> None:
         """Return once the topic is read to its end, and the snapshot of the table with it.
 
+        A Kafka that is away is waited for.
+
         Raises:
             PolicyError: there is no such topic.
         """
+        await until_kafka_answers(self._bootstrap, self._client_id)
         consumer = AIOKafkaConsumer(
             CHANNEL,
             bootstrap_servers=self._bootstrap,

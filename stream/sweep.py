@@ -75,6 +75,7 @@ class Sweep:
         assigned: the partitions of the stock topic that this worker holds now.
         parts: how many partitions the stock topic and each channel's topic have.
         worker: its name, to tell people by.
+        done: is told of partitions whose SKUs all channels know, again and again.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Sweep:
         assigned: Callable[[], Collection[int]],
         parts: int,
         worker: str,
+        done: Callable[[Collection[int]], None],
     ) -> None:
         self._redis = redis
         self._told = told
@@ -101,6 +103,7 @@ class Sweep:
         self._assigned = assigned
         self._parts = parts
         self._worker = worker
+        self._done = done
         self._shown: set[str] = set()
         self._walk: _Walk | None = None
         self._settled: object = None
@@ -163,6 +166,7 @@ class Sweep:
             self._inbox.epoch,
             self._table.revision,
             self._told.setbacks.total(),
+            self._told.looks,
             frozenset(self._assigned()),
             frozenset((topic, refusal.attempts, refusal.due) for topic, refusal in refusals),
         )
@@ -174,6 +178,7 @@ class Sweep:
         await self._told.note(())
         refusals = self._publisher.refusals()
         await self._told.missing({t for t, r in refusals.items() if r.reason == NO_SUCH_TOPIC})
+        self._done(set(self._assigned()) - self._told.wanted(()).keys())
         wanted = self._told.wanted({topic for topic, r in refusals.items() if not r.due})
         if not wanted:
             return None
@@ -246,6 +251,7 @@ class Sweep:
         if not over or walk.epoch != self._inbox.epoch:
             return
         await self._told.knows(walk.wanted, walk.topics, walk.setbacks)
+        self._done(walk.wanted)
         self._ending = None
         self._settled = None
         log.info("channels know every SKU", channels=walk.channels, skus=walk.skus)

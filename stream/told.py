@@ -31,6 +31,7 @@ class Told:
 
     Attributes:
         setbacks: by topic, how often it has missed something.
+        looks: rises when the marks are to be read anew.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Told:
         self._noted: tuple[int, int] | None = None
         self._noted_partitions: set[int] = set()
         self.setbacks: Counter[str] = Counter()
+        self.looks = 0
 
     def is_whole(self, partition: int, channel: str) -> bool:
         """Whether the channel was told of all SKUs of a partition; else it is being told."""
@@ -83,7 +85,10 @@ class Told:
         async with self._lock:
             noted = (self._inbox.epoch, self._table.revision)
             names = [policy.name for policy in self._listed()]
-            marks = self._marks = await until_it_works(self._store.read)
+            before, marks = self._marks, await until_it_works(self._store.read)
+            self._marks = marks
+            for partition, told in marks.items():
+                self._set_back(before.get(partition, {}), told)
             self._noted_partitions = {*partitions, *self._assigned()}
             for partition in self._noted_partitions:
                 told = marks.setdefault(partition, {})
@@ -98,6 +103,25 @@ class Told:
                 if digest != NOT_WHOLE
             }
             self._noted = noted
+
+    def look_again(self) -> None:
+        """Read the marks anew before they are used again: Redis may have lost some."""
+        self._noted = None
+        self.looks += 1
+
+    async def forget(self, partitions: Collection[int]) -> None:
+        """Note that what anybody was told of these partitions is not known any longer.
+
+        Also channels that are gone may not have heard of it.
+        """
+        gone = self._table.departed(ChannelKind.AVAILABILITY)
+        async with self._lock:
+            for partition in partitions:
+                self._marks[partition] = {policy.name: BEHIND for policy in gone} | {
+                    policy.name: NOT_WHOLE for policy in self._listed()
+                }
+                await self._write(partition)
+        self.look_again()
 
     def wanted(self, closed: Collection[str]) -> Wanted:
         """Whom to tell of every SKU, as of the last `note`; not those whose topic is closed."""
@@ -182,4 +206,21 @@ class Told:
         return self._table.of_kind(ChannelKind.AVAILABILITY)
 
     async def _write(self, partition: int) -> None:
-        await until_it_works(partial(self._store.write, partition, self._marks[partition]))
+        """Set the marks of a partition; channels that others have marked as behind stay so."""
+        marks = self._marks[partition]
+        write = partial(self._store.write, partition, marks)
+        while (others := await until_it_works(write)) is not None:
+            self._set_back(marks, others)
+            behind = {name for name, mark in others.items() if mark == BEHIND}
+            for name in behind - {name for name, mark in marks.items() if mark == NOT_WHOLE}:
+                marks[name] = BEHIND
+            self.looks += 1
+
+    def _set_back(self, known: Mapping[str, str], others: Mapping[str, str]) -> None:
+        """Count what somebody else has marked as behind: a walk under way is not enough."""
+        topics = self.topics()
+        self.setbacks.update(
+            topics[name]
+            for name, mark in others.items()
+            if mark == BEHIND and known.get(name) != BEHIND and name in topics
+        )

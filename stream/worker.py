@@ -12,27 +12,36 @@ from typing import Any, NamedTuple, Protocol
 import redis.asyncio
 import structlog
 
-from inventory.errors import StockwireError
+from health import Health, serve
+from inventory.errors import ProjectionLost, StockwireError
 from inventory.settings import Settings
 from inventory.topics import ALERTS, CHANNEL_SKU, DEAD_LETTER, STOCK
+from projections.checkpoint import Checkpoints
 from projections.marks import Marks
 from projections.writer import ProjectionWriter
 from stream.agents.availability import AvailabilityAgent
 from stream.agents.ledger import LedgerAgent
 from stream.alerts import Alerts, KafkaAlertLog
 from stream.catchup import CatchUp
-from stream.delivery import BatchApp
+from stream.delivery import BatchApp, Begin
+from stream.freshness import Freshness
 from stream.inbox import Batch, Inbox
 from stream.pipeline import Background, run_agent
 from stream.policy import PolicyFollower, PolicyTable
 from stream.publisher import KafkaPublisher, Publisher
+from stream.recovery import PROJECTION, Recovery
+from stream.retry import OUTAGES
 from stream.roll import Roll
 from stream.standing import KafkaStandings
 from stream.stock_reader import StockReader
 from stream.sweep import Sweep
 from stream.told import Told
+from stream.watchdog import KafkaOffsets, Watchdog, pulse
 
 log = structlog.stdlib.get_logger(__name__)
+
+#: Checks that this module answers for.
+_STARTED, _OUTAGE = "started", "outage"
 
 #: Records that wait in memory at most; each is about 1 KB.
 INBOX_LIMIT = 5_000
@@ -47,10 +56,19 @@ class Agent(Protocol):
 
 
 class Work(NamedTuple):
-    """What a worker does with each batch, and between the batches."""
+    """What a worker does.
+
+    Attributes:
+        agent: with each batch.
+        background: between the batches.
+        begin: after an assignment, before the first batch; None to begin where it has committed.
+        watch: all the time; without it the worker must not go on.
+    """
 
     agent: Agent
     background: Background
+    begin: Begin | None = None
+    watch: Callable[[], Coroutine[Any, Any, None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +78,7 @@ class Parts:
     Attributes:
         identity: how the worker names itself to the brokers.
         assigned: the partitions of the stock topic that the worker holds now.
+        health: is told what keeps the worker from being ready.
     """
 
     settings: Settings
@@ -68,6 +87,7 @@ class Parts:
     publisher: Publisher
     inbox: Inbox
     assigned: Callable[[], Collection[int]]
+    health: Health
     resources: AsyncExitStack
 
 
@@ -80,7 +100,16 @@ def availability_work(parts: Parts) -> Work:
     parts.resources.push_async_callback(client.aclose)
     projector = ProjectionWriter(client)
     alerts = Alerts(KafkaAlertLog(parts.settings.kafka_bootstrap, parts.identity))
-    told = Told(Marks(client), parts.policies, parts.inbox, parts.assigned)
+    told = Told(Marks(client), parts.policies, parts.inbox, lambda: recovery.whole())
+    recovery = Recovery(
+        Checkpoints(client),
+        projector,
+        told,
+        TOPICS["availability"],
+        lambda: parts.inbox.epoch,
+        lambda text: parts.health.problem(PROJECTION, text),
+    )
+    parts.health.expect(PROJECTION)
     sweep = Sweep(
         client,
         told,
@@ -89,11 +118,13 @@ def availability_work(parts: Parts) -> Work:
         parts.policies,
         alerts,
         parts.inbox,
-        parts.assigned,
+        recovery.whole,
         parts.settings.partitions,
         parts.identity,
+        recovery.told,
     )
-    return Work(AvailabilityAgent(told, projector, parts.publisher, alerts), sweep)
+    agent = AvailabilityAgent(told, projector, parts.publisher, alerts, recovery)
+    return Work(agent, sweep, recovery.begin, recovery.watch)
 
 
 def ledger_work(parts: Parts) -> Work:
@@ -157,12 +188,18 @@ async def run_worker(
         Exception: whatever ended the app; nothing unacknowledged has been committed.
     """
     identity = client_id(name, os.getpid())
+    health = Health(name)
+    health.expect(_STARTED)
+    OUTAGES.report = lambda sentence: health.problem(_OUTAGE, sentence)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with AsyncExitStack() as resources:
+        resources.enter_context(serve(health, settings.health_port))
         inbox = Inbox(INBOX_LIMIT)
         app = make_app(name, settings, inbox)
+        watchdog = _look_after(app, health, settings, identity, name)
+        resources.callback(watchdog.over)
         if publisher is None:
             kafka = KafkaPublisher(settings.kafka_bootstrap, identity, (DEAD_LETTER, ALERTS))
             resources.callback(kafka.close)
@@ -173,7 +210,7 @@ async def run_worker(
         if not await _unless(stopping, policies.load()):
             return
         log.info("policy loaded", channels=policies.table.names())
-        agent, background = make_work(
+        agent, background, begin, watch = make_work(
             Parts(
                 settings,
                 identity,
@@ -181,20 +218,61 @@ async def run_worker(
                 publisher,
                 inbox,
                 lambda: app.partitions(STOCK),
+                health,
                 resources,
             )
         )
+        if begin is not None:
+            app.begin = begin
+        if watch is not None:
+            app.run_beside(watch(), "Watching the projection")
         app.consume(TOPICS[name], lambda inbox: run_agent(inbox, agent, background))
         app.run_beside(policies.follow(), "Following the channel policy")
         resources.push_async_callback(app.stop)
+        resources.callback(watchdog.expect_end)
+        resources.enter_context(watchdog.watching())
         await app.start()
+        health.problem(_STARTED, None)
         log.info("worker started", agent=agent.name)
         await app.wait_for_stopped(stopping)
+        if isinstance(app.crash_reason, ProjectionLost):
+            health.problem(PROJECTION, str(app.crash_reason))
+            log.error("projection lost", reason=str(app.crash_reason))
         log.info("worker stopping", signalled=stopping.is_set())
     if app.crash_reason is not None:
         raise app.crash_reason
     if not stopping.is_set():
         raise StockwireError(f"The {name} worker has stopped by itself; see the lines above.")
+
+
+def _look_after(
+    app: BatchApp,
+    health: Health,
+    settings: Settings,
+    identity: str,
+    name: str,
+) -> Watchdog:
+    """Have the worker's health found out; whoever ends the worker should it stall."""
+    bootstrap, inbox = settings.kafka_bootstrap, app.inbox
+    watchdog = Watchdog(
+        health,
+        app.held,
+        inbox.confirmed,
+        lambda: OUTAGES.sentence() is not None,
+        KafkaOffsets(bootstrap, identity, group_id(name)),
+        settings.stall_seconds,
+    )
+    freshness = Freshness(
+        health,
+        bootstrap,
+        identity,
+        inbox.oldest,
+        lambda: watchdog.still,
+        settings.fresh_seconds,
+    )
+    app.run_beside(freshness.follow(), "Following the heartbeat")
+    app.run_beside(pulse(health, app.held), "The pulse")
+    return watchdog
 
 
 async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:

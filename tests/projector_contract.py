@@ -3,15 +3,18 @@
 import dataclasses
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from inventory.availability import promises
+from inventory.errors import ProjectionLost
 from inventory.policy import NO_OVERRIDES, ChannelKind, ChannelOverride, ChannelPolicy, PolicySet
 from inventory.projection import ChannelState, SkuProjection, SkuState
 from inventory.stock import StockLevel
+from projections.checkpoint import CheckpointState
 from projections.ports import Changes, Checkpoint, SkuChanges, Written
 from stockwire_client.contract import Status
 from tests.histories import deliveries, histories, outcome
@@ -45,6 +48,10 @@ AWKWARD_SKUS = (
     "x" * 200,
     "🎈" * 200,
 )
+
+PLACE, OTHER = ("stock", 0), ("sku", 0)
+STEPS = ("write", "load", "check", "lose", "fall back")
+PARTS = st.integers(0, 2)
 
 _counter = itertools.count()
 
@@ -84,7 +91,24 @@ class Driver(ABC):
     def state(self, sku: str) -> SkuState: ...
 
     @abstractmethod
-    def checkpoint(self) -> dict[tuple[str, int], int]: ...
+    def begin(self, known: Checkpoint, restoring: Collection[int] = ()) -> None:
+        """What a worker does after an assignment; what it restores is noted as such."""
+
+    @abstractmethod
+    def check(self) -> None: ...
+
+    @abstractmethod
+    def load(self, changes: Changes, checkpoint: Checkpoint) -> None: ...
+
+    @abstractmethod
+    def checkpoints(self) -> CheckpointState: ...
+
+    @abstractmethod
+    def lose(self, kept: Checkpoint) -> None:
+        """Leave these checkpoints alone, and no others."""
+
+    def checkpoint(self) -> Checkpoint:
+        return self.checkpoints().offsets
 
     def write(
         self, levels: Levels, policies: PolicySet = POLICIES, checkpoint: Checkpoint | None = None
@@ -363,3 +387,129 @@ class ProjectorContract:
         driver.write({}, checkpoint={("stock", 0): 4, ("stock", 1): 100, ("other", 0): 1})
         driver.write({fresh_sku(): {"ams": level(2)}}, checkpoint={("stock", 1): 99})
         assert driver.checkpoint() == {("stock", 0): 5, ("stock", 1): 100, ("other", 0): 1}
+
+    def test_the_highest_row_version_is_kept(self, driver: Driver):
+        driver.write({fresh_sku(): {"ams": level(2**62), "nyc": level(8)}}, checkpoint={PLACE: 5})
+        driver.write({fresh_sku(): {"ams": gone(999)}}, checkpoint={PLACE: 6})
+        assert driver.checkpoints().version == 2**62
+
+    def test_the_version_of_a_ghost_is_none_of_postgres(self, driver: Driver):
+        driver.write({fresh_sku(): {"ams": level(8)}}, checkpoint={PLACE: 5})
+        ghost = SkuChanges({"ams": gone(999)}, repair=True, ghost=True)
+        driver.load({fresh_sku(): ghost}, {PLACE: 6})
+        assert driver.checkpoints().version == 8
+
+    @pytest.mark.parametrize("kept", [{}, {("stock", 1): 9}, {PLACE: 4}, {PLACE: 4, OTHER: 7}])
+    def test_no_checkpoint_is_raised_over_a_hole(self, driver: Driver, kept):
+        driver.begin({})
+        driver.write({fresh_sku(): {"ams": level(2)}}, checkpoint={PLACE: 5, OTHER: 7})
+        driver.lose(kept)
+        sku = fresh_sku()
+        for _ in range(2):
+            with pytest.raises(ProjectionLost):
+                driver.check()
+            with pytest.raises(ProjectionLost):
+                driver.write({sku: {"ams": level(4)}}, checkpoint={PLACE: 6, OTHER: 8})
+            with pytest.raises(ProjectionLost):
+                driver.write({sku: {}})
+            with pytest.raises(ProjectionLost):
+                driver.load({sku: SkuChanges({"ams": level(4)})}, {PLACE: 6})
+        assert driver.checkpoint() == kept
+        assert driver.state(sku).published is None, "nothing is projected from a state with holes"
+
+    def test_more_than_was_acknowledged_is_no_loss(self, driver: Driver):
+        """The reply may have been lost, and another worker may have been faster."""
+        driver.lose({PLACE: 50})
+        driver.begin({PLACE: 5})
+        driver.check()
+        driver.write({fresh_sku(): {"ams": level(2)}}, checkpoint={PLACE: 6})
+        assert driver.checkpoint() == {PLACE: 50}
+
+    def test_rows_are_loaded_without_being_projected(self, driver: Driver):
+        sku = fresh_sku()
+        driver.begin({}, restoring=[0])
+        driver.load({sku: SkuChanges({"ams": level(2, 9)}, partition=0)}, {PLACE: 5})
+        driver.load({sku: SkuChanges({"ams": level(2, 7)}, partition=0)}, {PLACE: 6})
+        state = driver.state(sku)
+        assert (state.levels, state.published, state.partition) == ({"ams": level(2, 9)}, None, 0)
+        assert driver.checkpoint() == {PLACE: 6}
+        assert driver.checkpoints().restoring == {0}
+        assert numbers(driver.write_one(sku))["web"] == (9, Status.IN_STOCK, None)
+
+    def test_the_loss_of_what_is_being_restored_is_noticed_from_the_start(self, driver: Driver):
+        driver.begin({}, restoring=[0])
+        driver.lose({})
+        with pytest.raises(ProjectionLost):
+            driver.load({fresh_sku(): SkuChanges({"ams": level(2)})}, {PLACE: 5})
+        assert driver.checkpoint() == {}
+
+    def test_a_repair_writes_the_same_version_and_tells_it_anew(self, driver: Driver):
+        sku = fresh_sku()
+        before = driver.write_one(sku, ams=level(6, 9), nyc=level(8, 1))
+        repair = SkuChanges({"ams": level(6, 4), "nyc": level(4, 7)}, repair=True)
+        written = driver.send({sku: repair}, POLICIES, {})
+        (told,) = written.projections
+        assert driver.state(sku).levels == {"ams": level(6, 4), "nyc": level(8, 1)}
+        assert numbers(told)["web"] == (5, Status.LOW_STOCK, None)
+        assert told.version > before.version
+        assert written.replayed == frozenset()
+        (again,) = driver.send({sku: repair}, POLICIES, {}).projections
+        assert numbers(again) == numbers(told)
+        assert again.version > told.version, "whoever missed it hears it"
+        assert driver.state(sku).published == again
+
+    def test_a_row_that_was_read_before_its_last_change_has_the_sku_told_anew_all_the_same(
+        self, driver: Driver
+    ):
+        sku = fresh_sku()
+        before = driver.write_one(sku, ams=level(6, 9))
+        repair = SkuChanges({"ams": level(4, 3)}, repair=True)
+        (told,) = driver.send({sku: repair}, POLICIES, {}).projections
+        assert numbers(told) == numbers(before)
+        assert told.version > before.version
+
+    def test_an_override_is_repaired_alike(self, driver: Driver):
+        sku = fresh_sku()
+        driver.write_one(sku, ams=level(2, 10))
+        driver.override(sku, web=ChannelOverride(6, NOW, buffer=5))
+        own = {"web": ChannelOverride(6, NOW, buffer=7)}
+        (told,) = driver.send({sku: SkuChanges({}, own, repair=True)}, POLICIES, {}).projections
+        assert numbers(told)["web"] == (3, Status.LOW_STOCK, None)
+
+    @on_fresh_skus
+    @given(plan=st.lists(st.tuples(st.sampled_from(STEPS), PARTS, PARTS), max_size=20))
+    def test_what_is_confirmed_is_known_or_its_loss_is_noticed(self, driver: Driver, plan):
+        """Whatever is lost and when: a write that returns leaves no hole behind."""
+        driver.lose({})
+        driver.begin({})
+        confirmed: dict[tuple[str, int], int] = {}
+        harmed = False
+        for step, part, other in plan:
+            place = ("stock", part)
+            offset = confirmed.get(place, 0) + 1 + other
+            lost = any(driver.checkpoint().get(p, 0) < o for p, o in confirmed.items())
+            harmed = harmed or step in ("lose", "fall back")
+            try:
+                if step == "lose":
+                    kept = dict(driver.checkpoint())
+                    kept.pop(place, None)
+                    driver.lose(kept if other else {})
+                    continue
+                if step == "fall back":
+                    driver.lose({p: max(0, o - other) for p, o in driver.checkpoint().items()})
+                    continue
+                if step == "check":
+                    driver.check()
+                elif step == "load":
+                    driver.load({}, {place: offset})
+                    confirmed[place] = offset
+                else:
+                    driver.write({}, checkpoint={place: offset})
+                    confirmed[place] = offset
+                assert not lost
+            except ProjectionLost:
+                assert harmed
+                harmed = False
+                # As after the next assignment: from where Redis is.
+                confirmed = dict(driver.checkpoint())
+                driver.begin(confirmed)

@@ -40,6 +40,11 @@ def worker_properties(at: Places, jars: JarSet) -> dict[str, str]:
         "plugin.discovery": "service_load",
         "connector.client.config.override.policy": "All",
         "topic.creation.enable": "false",
+        # One worker: nobody else's tasks are waited for. The default leaves the connector without
+        # a task for five minutes after the worker was cut off from the broker.
+        "scheduled.rebalance.max.delay.ms": "0",
+        # What was sent since the last flush is sent again after a crash: the default is a minute.
+        "offset.flush.interval.ms": "5000",
         # A connector's configuration says ${env:NAME}, so the REST interface shows no secret.
         "config.providers": "env",
         "config.providers.env.class": (

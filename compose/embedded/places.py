@@ -21,7 +21,19 @@ DATABASE = "stockwire"
 APP_ROLE = "stockwire_app"
 CDC_ROLE = "stockwire_debezium"
 
+_LAST_PORT = 65535
+
+#: Which ports are taken that no setting names.
+_TAKEN = (
+    "Kafka's controller takes the port after the broker's, and our own processes those from 8 to "
+    "11 above Connect's"
+)
+
 _LOOPBACK = frozenset({"127.0.0.1", "localhost"})
+
+
+#: Our own processes answer for their health so far above Connect's port.
+_HEALTH = {"availability": 8, "ledger": 9, "auditor": 10, "guardian": 11}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +47,23 @@ class Ports:
     connect: int
 
     def of(self, part: str) -> tuple[int, ...]:
-        """The ports that a part listens on; a worker has none."""
+        """The ports that a part listens on, the one that it is asked on first."""
         if part == "kafka":
             return (self.kafka, self.controller)
-        return (getattr(self, part),) if part in SETTING_OF else ()
+        return (self.health_of(part) if part in _HEALTH else getattr(self, part),)
+
+    def health_of(self, part: str) -> int:
+        """Where a process of ours answers for its health."""
+        return self.connect + _HEALTH[part]
 
 
-#: The setting that moves a part to another port.
+#: The setting that moves a part to another port; our own processes are near Connect's.
 SETTING_OF = {
     "postgres": f"{PREFIX}POSTGRES_DSN",
     "redis": f"{PREFIX}REDIS_URL",
     "kafka": f"{PREFIX}KAFKA_BOOTSTRAP",
     "connect": f"{PREFIX}CONNECT_URL",
+    **dict.fromkeys(_HEALTH, f"{PREFIX}CONNECT_URL"),
 }
 
 
@@ -154,6 +171,8 @@ def environment(settings: Settings, at: Places) -> dict[str, str]:
         "CONNECT_URL": str(settings.connect_url),
         "STACK_DIR": str(at.root),
         "PARTITIONS": str(settings.partitions),
+        "STALL_SECONDS": str(settings.stall_seconds),
+        "FRESH_SECONDS": str(settings.fresh_seconds),
     }
     return {PREFIX + name: value for name, value in values.items()}
 
@@ -164,7 +183,12 @@ def _check_distinct(ports: Ports) -> None:
         for port in ports.of(part):
             if port in holders:
                 raise StackError(
-                    f"{holders[port]} and {part} would both listen on port {port} (Kafka's "
-                    f"controller takes the port after the broker's); change {setting}."
+                    f"{holders[port]} and {part} would both listen on port {port} ({_TAKEN}); "
+                    f"change {setting}."
+                )
+            if port > _LAST_PORT:
+                raise StackError(
+                    f"{part} would listen on port {port}, and there is none above {_LAST_PORT} "
+                    f"({_TAKEN}); change {setting}."
                 )
             holders[port] = part

@@ -36,12 +36,16 @@ _SETTINGS = {
     "wal_level": "logical",
     "max_wal_senders": "10",
     "max_replication_slots": "10",
-    # A slot that nobody reads any more must not fill the disk.
-    "max_slot_wal_keep_size": "4GB",
     "shared_buffers": "128MB",
     "fsync": "on",
     "timezone": "UTC",
     "log_timezone": "UTC",
+}
+
+#: In postgresql.conf and not on the command line, so that ALTER SYSTEM wins.
+_CHANGEABLE = {
+    # A slot that nobody reads any more must not fill the disk.
+    "max_slot_wal_keep_size": "4GB",
 }
 
 
@@ -168,6 +172,7 @@ class Postgres:
             "--locale=C",
             "--locale-provider=builtin",
             "--builtin-locale=C.UTF-8",
+            *(f"--set={name}={value}" for name, value in _CHANGEABLE.items()),
         ]
         try:
             result = subprocess.run(

@@ -5,7 +5,6 @@ import shutil
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -20,35 +19,14 @@ from compose.embedded.postgres import Postgres
 from compose.embedded.redis_server import RedisServer
 from compose.embedded.servers import Say
 from compose.embedded.shutdown import end_leftovers, stop_everything, stop_programs
+from compose.embedded.status import PartStatus
 from compose.embedded.supervisord import UP, Program, ProgramState, Supervisor
-from compose.embedded.workers import WORKERS, worker_program
+from compose.embedded.workers import WORKERS, Answer, ask, worker_program
 from inventory.errors import StackError
 from inventory.settings import Settings
 
 _START_SECONDS = 120.0
 _ABSENT = ProgramState("STOPPED", 0, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class PartStatus:
-    """A part as it is now.
-
-    Attributes:
-        state: supervisord's word for it (`RUNNING`, `STOPPED`, `BACKOFF`, `FATAL`, …).
-        pid: None when it does not run.
-        port: None for a worker.
-        resident_mb: memory with its children, in MB of 2^20 bytes.
-        uptime: in seconds.
-        answers: whether the server does its work; for a worker, whether it runs.
-    """
-
-    part: str
-    state: str
-    pid: int | None
-    port: int | None
-    resident_mb: int
-    uptime: int
-    answers: bool
 
 
 def silent(_: str) -> None:
@@ -114,14 +92,17 @@ class Stack:
             servers.start_all(self._at, self._supervisor, self._servers, deadline, say)
 
     def start_workers(self) -> None:
-        """Start the two workers; they need migrations, topics and a connector first.
+        """Start our own processes; they need migrations, topics and a connector first.
 
         Raises:
-            StackError: the servers were not started.
+            StackError: the servers were not started, or a port is taken.
         """
         with exclusive(self._at):
             self._require_supervisor()
             self._configure()
+            states = self._states()
+            idle = [n for n in WORKERS if states.get(n, _ABSENT).state not in UP]
+            preflight.check_ports(self._at.ports, idle)
             for worker in WORKERS:
                 self._supervisor.start_program(worker)
 
@@ -212,6 +193,10 @@ class Stack:
         states = self._states()
         return [self._status_of(part, states.get(part, _ABSENT)) for part in self.parts]
 
+    def ask(self, worker: str) -> Answer | None:
+        """What a worker says of itself; None if it does not answer."""
+        return ask(self._at.ports, worker)
+
     def worker_pids(self) -> dict[str, int]:
         """The pids of the workers that run, by name."""
         states = self._states()
@@ -238,7 +223,8 @@ class Stack:
         """Run supervisord with today's configuration; only what changed is stopped."""
         worker_environment = {**self._environment, **self._worker_environment}
         programs: list[Program] = [server.program() for server in self._servers.values()]
-        programs += [worker_program(worker, worker_environment) for worker in WORKERS]
+        ports = self._at.ports
+        programs += [worker_program(worker, worker_environment, ports) for worker in WORKERS]
         self._supervisor.write_config(programs)
         if self._supervisor.running():
             self._supervisor.reload()
@@ -249,16 +235,25 @@ class Stack:
         return self._supervisor.states() if self._supervisor.running() else {}
 
     def _status_of(self, part: str, state: ProgramState) -> PartStatus:
-        server = self._servers.get(part)
+        answer = self._answer_of(part) if state.pid else Answer(False, {}, {})
         return PartStatus(
             part=part,
             state=state.state,
             pid=state.pid or None,
-            port=next(iter(self._at.ports.of(part)), None),
+            port=self._at.ports.of(part)[0],
             resident_mb=processes.resident_bytes(state.pid) >> 20 if state.pid else 0,
             uptime=state.uptime,
-            answers=bool(state.pid) and (server is None or servers.trouble(server) is None),
+            answers=answer is not None and bool(state.pid),
+            ready=answer is not None and answer.ready,
+            reason="it does not answer" if answer is None else answer.reason,
+            facts={} if answer is None else answer.facts,
         )
+
+    def _answer_of(self, part: str) -> Answer | None:
+        server = self._servers.get(part)
+        if server is None:
+            return self.ask(part)
+        return Answer(True, {}, {}) if servers.trouble(server) is None else None
 
     def _check_part(self, part: str) -> None:
         if part not in self.parts:

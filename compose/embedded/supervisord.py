@@ -37,7 +37,7 @@ class Program:
         user: the account it runs as, None for supervisord's own.
         stop_seconds: how long it may take to stop before it is killed.
         start_seconds: how long it must live to count as started; a shorter life is retried,
-            each time a second later.
+            each time a second later, up to `backoff.LONGEST_PAUSE`.
     """
 
     name: str
@@ -91,6 +91,8 @@ def render(at: Places, programs: Iterable[Program]) -> str:
         *(["user=root"] if os.getuid() == 0 else []),
         "[rpcinterface:supervisor]",
         "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
+        "[rpcinterface:backoff]",
+        "supervisor.rpcinterface_factory=compose.embedded.backoff:make",
     ]
     for program in programs:
         lines += _render_program(at, program)

@@ -1,9 +1,11 @@
 -- Writes changed rows, each only if its version is higher than the stored one.
 --
 -- KEYS   the stock hash of each SKU
--- ARGV   JSON, per SKU: [partition, field, row, field, row, …], a row being "<version> …", its
---        field a warehouse or ":override:<channel>"; a partition of "" leaves the one stored
--- reply  per SKU: its whole stock hash after the write, as HGETALL gives it
+-- ARGV   JSON, per SKU: [partition, repair, field, row, field, row, …], a row being "<version> …",
+--        its field a warehouse or ":override:<channel>"; a partition of "" leaves the one stored;
+--        a repair of "1" writes rows of the stored version too, and counts as a change always
+--        "quiet", if nobody wants to know the state
+-- reply  per SKU: its whole stock hash after the write, as HGETALL gives it; none if quiet
 
 -- Versions are compared as text: Lua's numbers are exact only to 2^53.
 local function newer(version, stored)
@@ -22,7 +24,10 @@ for i, rows in ipairs(changes) do
   if not rows[1] or not string.find(rows[1], '^%d*$') then
     return redis.error_reply('ERR apply.lua: malformed partition for key ' .. i)
   end
-  for j = 2, #rows, 2 do
+  if not rows[2] or not string.find(rows[2], '^1?$') then
+    return redis.error_reply('ERR apply.lua: malformed repair for key ' .. i)
+  end
+  for j = 3, #rows, 2 do
     local field, row = rows[j], rows[j + 1]
     if not row or not string.find(row, '^%d+ ')
       or not (string.find(field, '^[^:]') or string.find(field, '^:override:.')) then
@@ -31,26 +36,34 @@ for i, rows in ipairs(changes) do
   end
 end
 
+local quiet = ARGV[2] == 'quiet'
 local reply = {}
 for i, key in ipairs(KEYS) do
   local rows = changes[i]
+  local repair = rows[2] == '1'
   local changed = {}
-  for j = 2, #rows, 2 do
+  for j = 3, #rows, 2 do
     local field, row = rows[j], rows[j + 1]
     local stored = redis.call('HGET', key, field)
-    if not stored or newer(string.match(row, '^%d+'), string.match(stored, '^%d+')) then
+    local version = string.match(row, '^%d+')
+    stored = stored and string.match(stored, '^%d+')
+    if not stored or newer(version, stored) or (repair and version == stored) then
       changed[#changed + 1] = field
       changed[#changed + 1] = row
     end
   end
+  if #changed > 0 and rows[1] ~= '' then
+    changed[#changed + 1] = ':partition'
+    changed[#changed + 1] = rows[1]
+  end
   if #changed > 0 then
-    if rows[1] ~= '' then
-      changed[#changed + 1] = ':partition'
-      changed[#changed + 1] = rows[1]
-    end
     redis.call('HSET', key, unpack(changed))
+  end
+  if #changed > 0 or repair then
     redis.call('HINCRBY', key, ':revision', 1)
   end
-  reply[i] = redis.call('HGETALL', key)
+  if not quiet then
+    reply[i] = redis.call('HGETALL', key)
+  end
 end
 return reply

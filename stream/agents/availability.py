@@ -7,7 +7,7 @@ from inventory.messages import IN_SNAPSHOT, Header, OutgoingMessage, availabilit
 from inventory.policy import PolicySet
 from inventory.projection import SkuProjection
 from inventory.stock import StockChange
-from projections.ports import Projector
+from projections.ports import Changes, Checkpoint, Projector
 from stockwire_client.contract import TRACEPARENT
 from stream.alerts import Alerts, alerted
 from stream.changes import conflate, decode
@@ -32,28 +32,46 @@ class Channels(Protocol):
         ...
 
 
+class Restoring(Protocol):
+    """Which partitions have lost their projection, and are loaded again (`stream.recovery`)."""
+
+    @property
+    def restoring(self) -> Collection[int]:
+        """Partition numbers of which nothing may be projected yet."""
+        ...
+
+    async def loaded(self, positions: Checkpoint) -> None:
+        """Note how far these are loaded."""
+        ...
+
+
 class AvailabilityAgent:
     """Writes the projection first and publishes second: the replay of a crash between publishes."""
 
     name = "stockwire-availability"
 
     def __init__(
-        self, channels: Channels, projector: Projector, publisher: Publisher, alerts: Alerts
+        self,
+        channels: Channels,
+        projector: Projector,
+        publisher: Publisher,
+        alerts: Alerts,
+        recovery: Restoring,
     ) -> None:
         """Work with these ports."""
         self._channels = channels
         self._projector = projector
         self._publisher = publisher
         self._alerts = alerts
+        self._recovery = recovery
 
     async def __call__(self, batch: Batch) -> Awaitable[None]:
         """Apply a batch; await the result to know that its effects are acknowledged."""
         decoded = decode(batch.records, self.name)
-        policies = await self._channels.policies({*decoded.partitions.values()})
-        changes = conflate(decoded)
-        written = await until_it_works(
-            lambda: self._projector.write(changes, policies, batch.positions)
-        )
+        changes, positions = await self._load(conflate(decoded), batch.positions)
+        partitions = {decoded.partitions[sku] for sku in changes}
+        policies = await self._channels.policies(partitions)
+        written = await until_it_works(lambda: self._projector.write(changes, policies, positions))
         messages = [*decoded.dead_letters]
         traces = _traces(decoded.changes)
         for projection in written.projections:
@@ -62,6 +80,20 @@ class AvailabilityAgent:
         messages += await until_it_works(lambda: self._alerts.of(written))
         receipt = await self._publisher.publish(messages)
         return Later(lambda: self._settle(batch, receipt, alerted(written.projections)))
+
+    async def _load(self, changes: Changes, positions: Checkpoint) -> tuple[Changes, Checkpoint]:
+        """Load what belongs to partitions that are restored; what is left to be projected."""
+        restoring = frozenset(self._recovery.restoring)
+        if not restoring:
+            return changes, positions
+        rows = {sku: each for sku, each in changes.items() if each.partition in restoring}
+        ends = {place: offset for place, offset in positions.items() if place[1] in restoring}
+        await until_it_works(lambda: self._projector.load(rows, ends))
+        await self._recovery.loaded(ends)
+        return (
+            {sku: each for sku, each in changes.items() if sku not in rows},
+            {place: offset for place, offset in positions.items() if place not in ends},
+        )
 
     def _messages(
         self,

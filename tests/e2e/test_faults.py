@@ -255,7 +255,11 @@ def test_every_server_listens_on_loopback_only(stack):
             for connection in each.net_connections(kind="inet"):
                 if connection.status == psutil.CONN_LISTEN:
                     assert connection.laddr.ip in ("127.0.0.1", "::1", "::ffff:127.0.0.1"), part
-    for worker in ("availability", "ledger"):
-        process = psutil.Process(stack.worker_pids()[worker])
-        listening = [c for c in process.net_connections() if c.status == psutil.CONN_LISTEN]
-        assert listening == [], "a worker listens on no port"
+    for worker, pid in stack.worker_pids().items():
+        listening = [
+            connection.laddr.port
+            for connection in psutil.Process(pid).net_connections()
+            if connection.status == psutil.CONN_LISTEN
+        ]
+        [part] = [part for part in stack.status() if part.part == worker]
+        assert listening == [part.port], "a worker answers for its health, and listens no further"

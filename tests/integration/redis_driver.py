@@ -7,8 +7,9 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
 from inventory.settings import Settings
+from projections.checkpoint import CHECKPOINT_KEY, Checkpoints, CheckpointState, read_checkpoints
 from projections.states import read_states
-from projections.writer import CHECKPOINT_KEY, ProjectionWriter
+from projections.writer import ProjectionWriter
 from tests.projector_contract import Driver
 
 #: The workers of the test stack use database 0.
@@ -26,6 +27,7 @@ class RedisDriver(Driver):
         self.redis = Redis.from_url(url)
         self.client = AsyncRedis.from_url(url)
         self.writer = ProjectionWriter(self.client, **options)
+        self.kept = Checkpoints(self.client)
         self.redis.flushdb()
 
     def close(self) -> None:
@@ -45,9 +47,22 @@ class RedisDriver(Driver):
         (state,) = read_states(self.redis, [sku])
         return state
 
-    def checkpoint(self):
-        kept = {}
-        for field, offset in self.redis.hgetall(CHECKPOINT_KEY).items():
-            topic, _, partition = field.decode().rpartition("/")
-            kept[topic, int(partition)] = int(offset)
-        return kept
+    def begin(self, known, restoring=()):
+        self.runner.run(self.kept.begin())
+        self.runner.run(self.kept.restore(restoring, ()))
+        self.writer.begin(known, restoring)
+
+    def check(self):
+        self.runner.run(self.writer.check())
+
+    def load(self, changes, checkpoint):
+        self.runner.run(self.writer.load(changes, checkpoint))
+
+    def checkpoints(self) -> CheckpointState:
+        return read_checkpoints(self.redis)
+
+    def lose(self, kept):
+        fields = {f"{topic}/{partition}": offset for (topic, partition), offset in kept.items()}
+        self.redis.delete(CHECKPOINT_KEY)
+        if fields:
+            self.redis.hset(CHECKPOINT_KEY, mapping={":begun": 1, **fields})

@@ -25,7 +25,7 @@ from stockwire_client.names import availability_key
 from tests.conftest import TEST_ENVIRONMENT
 from tests.polling import DEADLINE, eventually
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("nobody_heals")]
 
 
 @pytest.fixture
@@ -252,7 +252,7 @@ def test_the_commands(
     stockwire: Callable[..., tuple[int, str]], store: redis.Redis, auditor: Auditor, sku: str
 ):
     eventually(lambda: not of(auditor.audit(), sku))
-    code, text = stockwire("verify", "--json", "--patience", "0")
+    code, text = stockwire("audit", "--once", "--json", "--patience", "0")
     assert code == (1 if orjson.loads(text)["drift"] else 0)
     code, text = stockwire("get", sku, "--json")
     found = orjson.loads(text)
@@ -264,7 +264,7 @@ def test_the_commands(
     code, text = stockwire("tail", "web", "--from-start", "--sku", sku, "--limit", "1", "--json")
     assert orjson.loads(text)["value"]["sku"] == sku
     store.hset(availability_key(sku), "web", 999)
-    code, text = stockwire("verify", "--patience", "0")
+    code, text = stockwire("audit", "--once", "--patience", "0")
     assert code == 1
     # Where nothing else limits an order, it may take what is available.
     expected, found = "available 15, order_limit 15", "available 999, order_limit 999"

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import ResponseError
 
-from inventory.errors import Outage
+from inventory.errors import Outage, ProjectionLost
 from inventory.names import stock_key
+from projections.checkpoint import Checkpoints
 from projections.codec import encode_level
 from projections.ports import SkuChanges
 from projections.writer import ProjectionWriter
@@ -217,6 +218,28 @@ def test_lost_data_is_written_again_even_between_the_steps(driver):
     ((projection,), *_) = driver.runner.run(lost_between_the_steps())
     assert projection.channels["web"].available == 3
     assert driver.state(sku).levels == {"ams": level(4, 3)}
+
+
+def test_no_checkpoint_is_raised_over_what_is_lost_between_the_steps(driver):
+    """Not even the first one, when nothing was acknowledged before."""
+
+    async def lost_between_the_steps():
+        await Checkpoints(driver.client).begin()
+        writer = SteppedWriter(driver.client)
+        writer.begin({})
+        task = asyncio.create_task(
+            writer.write({sku: SkuChanges({"ams": level(4, 3)})}, POLICIES, {("stock", 0): 7})
+        )
+        await writer.step(task)
+        driver.redis.flushdb()
+        while not task.done():
+            await writer.step(task)
+        await task
+
+    sku = fresh_sku()
+    with pytest.raises(ProjectionLost, match="knows less than it has acknowledged"):
+        driver.runner.run(lost_between_the_steps())
+    assert driver.redis.keys() == []
 
 
 @pytest.mark.parametrize("bad", ["nonsense", "", "-2 1", "2"])

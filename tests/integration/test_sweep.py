@@ -22,9 +22,9 @@ from stream.lane import NO_SUCH_TOPIC
 from stream.policy import PolicyTable
 from stream.sweep import Sweep
 from stream.told import Told
-from tests.fakes import FakeAlertLog, FakePublisher
+from tests.fakes import FakeAlertLog, FakePublisher, NothingLost
 from tests.integration.redis_driver import RedisDriver, redis_url
-from tests.projector_contract import NOW
+from tests.projector_contract import NOW, level
 from tests.recorded import altered
 
 pytestmark = pytest.mark.integration
@@ -73,8 +73,9 @@ class Shop:
             lambda: self.held,
             PARTS,
             "worker-1",
+            lambda partitions: None,
         )
-        self.agent = AvailabilityAgent(self.told, projector, self.publisher, alerts)
+        self.agent = AvailabilityAgent(self.told, projector, self.publisher, alerts, NothingLost())
 
     def sell(self, sku, on_hand):
         self.version += 2
@@ -340,6 +341,34 @@ def test_a_ring_fence_of_one_channel_is_told_to_the_others_when_its_warehouses_c
     assert shop.available("web") == {SKUS[0]: 15}
 
 
+def test_what_was_restored_is_told_again_and_so_are_channels_that_are_gone(shop):
+    leave(shop, "web")
+    shop.table.put(channel("app"))
+    shop.finish()
+    before = len(shop.publisher.published)
+    shop.runner.run(shop.redis.flushdb())
+    shop.start()
+    rows = {SKUS[1]: SkuChanges({"ams": level(2, 7)}, partition=1)}
+    shop.runner.run(ProjectionWriter(shop.redis).load(rows, {}))
+    shop.runner.run(shop.told.forget({1}))
+    shop.finish()
+    told = {(m.topic, m.key): m.value is None for m in shop.publisher.published[before:]}
+    assert told["stock.app.v1", SKUS[1].encode()] is False
+    assert told["stock.web.v1", SKUS[1].encode()] is True
+    assert shop.available("app")[SKUS[1]] == 7
+    assert shop.marks()[1] == {"app": rules_digest(channel("app"))}
+
+
+def test_marks_that_redis_has_lost_are_noticed_on_looking_again(shop):
+    shop.runner.run(shop.redis.delete(MARKS_KEY))
+    assert not shop.sweep.ready()
+    before = len(shop.publisher.published)
+    shop.told.look_again()
+    shop.finish()
+    told = {m.key.decode() for m in shop.publisher.published[before:] if m.value is not None}
+    assert told == set(SKUS)
+
+
 def leave(shop, name):
     for policy in shop.table.of_kind(ChannelKind.AVAILABILITY):
         if policy.name == name:
@@ -383,3 +412,36 @@ def test_whatever_happens_meanwhile_every_channel_ends_up_right(make, plan):
         assert all(version <= shop.projected(sku) for sku, version in versions.items())
     digests = {name: rules_digest(policy) for name, policy in listed.items()}
     assert all(marks == digests for marks in shop.marks().values())
+
+
+def mark_behind(shop):
+    """What a rebuild does that has mended SKUs: nobody tells the worker."""
+    for partition, marks in shop.marks().items():
+        text = json.dumps(dict.fromkeys(marks, "-"))
+        shop.runner.run(shop.redis.hset(MARKS_KEY, str(partition), text))
+
+
+@pytest.mark.parametrize("noticed", ["at the end", "by a sale", "at a refusal"])
+def test_who_is_marked_as_behind_during_a_walk_is_told_by_another(make, monkeypatch, noticed):
+    """The walk may have passed what was mended: its end must not pass for the other one's."""
+    monkeypatch.setattr("projections.scan._COUNT", 10)
+    shop = make(channel("web"), channel("app"))
+    for number in range(200):
+        shop.sell(f"SKU-{number}", 20)
+    shop.finish()
+    shop.table.put(channel("web", buffer=1))
+    assert shop.step(most=3), "in the middle"
+    mark_behind(shop)
+    if noticed == "by a sale":
+        shop.table.put(channel("web", buffer=1))
+        shop.sell(SKUS[0], 19)
+    elif noticed == "at a refusal":
+        shop.publisher.closed.add("stock.app.v1")
+        shop.sell(SKUS[0], 19)
+        shop.publisher.closed.clear()
+    before = len(shop.publisher.published)
+    shop.finish()
+    for name in ("web", "app"):
+        told = {m.key for m in shop.publisher.published[before:] if m.topic == f"stock.{name}.v1"}
+        assert len(told) == 200
+    assert "-" not in str(shop.marks().values())

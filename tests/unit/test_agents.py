@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from inventory.errors import Outage
 from inventory.policy import ChannelKind, ChannelPolicy
-from inventory.topics import DEAD_LETTER
+from inventory.topics import DEAD_LETTER, STOCK
 from stream.agents.availability import AvailabilityAgent
 from stream.agents.ledger import LedgerAgent
 from stream.alerts import Alerts
@@ -18,7 +18,7 @@ from stream.changes import conflate, decode
 from stream.inbox import Batch, Inbox
 from stream.policy import PolicyTable
 from stream.roll import Roll
-from tests.fakes import FakeAlertLog, FakeChannels, FakeProjector, FakePublisher
+from tests.fakes import FakeAlertLog, FakeChannels, FakeProjector, FakePublisher, NothingLost
 from tests.ledger_world import FakeStandings, Stock
 from tests.recorded import altered, recorded
 
@@ -37,12 +37,13 @@ def policies(*channels):
     return table
 
 
-def availability_agent(publisher, projector=None):
+def availability_agent(publisher, projector=None, recovery=None):
     return AvailabilityAgent(
         FakeChannels(*policies().of_kind(ChannelKind.AVAILABILITY)),
         projector or FakeProjector(),
         publisher,
         Alerts(FakeAlertLog()),
+        recovery or NothingLost(),
     )
 
 
@@ -201,6 +202,75 @@ def test_an_outage_is_retried_until_it_is_over_and_is_no_dead_letter(publisher):
     deliver(availability_agent(publisher, Failing()), update(on_hand=4))
     assert [m["available"] for m in told(publisher, "stock.web.v1")] == [4]
     assert not [m for m in publisher.published if m.topic == DEAD_LETTER]
+
+
+def test_a_row_that_was_read_again_is_told_again(publisher):
+    agent = availability_agent(publisher)
+    deliver(agent, update(on_hand=4, version=10))
+    again = altered(
+        "stock_incremental_snapshot",
+        after__sku="SKU-1",
+        after__warehouse="WH-1",
+        after__on_hand=4,
+        after__reserved=0,
+        after__safety_stock=0,
+        after__version=10,
+    )
+    deliver(agent, again)
+    first, second = told(publisher, "stock.web.v1")
+    assert second["available"] == first["available"] == 4
+    assert second["version"] > first["version"]
+
+
+@pytest.mark.parametrize(("addressee", "heard"), [("availability", 1), ("ledger", 0), ("é", 0)])
+def test_a_repair_is_for_one_of_the_apps_alone(publisher, addressee, heard):
+    only = update()._replace(headers=(("stockwire_repair", addressee.encode("latin-1")),), offset=0)
+    deliver(availability_agent(publisher), only)
+    deliver(ledger_agent(publisher), only)
+    assert len(told(publisher, "stock.web.v1")) == heard
+    assert len(told(publisher, "stock.erp.v1")) == (addressee == "ledger")
+    assert not told(publisher, DEAD_LETTER)
+
+
+def test_a_ghost_that_is_gone_already_is_told_again_and_its_version_is_none_of_postgres(publisher):
+    projector = FakeProjector()
+    agent = availability_agent(publisher, projector)
+    deliver(agent, update(on_hand=4, version=10))
+    gone = altered(
+        "stock_delete",
+        before__sku="SKU-1",
+        before__warehouse="WH-1",
+        before__version=9_000,
+    )
+    only = gone._replace(headers=(("stockwire_repair", b"availability"),))
+    deliver(agent, only)
+    deliver(agent, only)
+    web = [message.value for message in publisher.published if message.topic == "stock.web.v1"]
+    assert web.count(None) == 2
+    changes = conflate(decode([only], agent.name))
+    assert changes["SKU-1"].repair, "readers may have it, though Redis knows that it is gone"
+    assert projector.version == 10, "the guardian would take Postgres for one that was set back"
+
+
+def test_what_is_restored_is_loaded_and_neither_projected_nor_told(publisher):
+    class Restored(NothingLost):
+        restoring = frozenset({1})
+
+        async def loaded(self, positions):
+            self.positions = positions
+
+    projector, restored = FakeProjector(), Restored()
+    agent = availability_agent(publisher, projector, restored)
+    deliver(
+        agent,
+        update("A")._replace(partition=1, offset=3),
+        update("B")._replace(partition=2, offset=5),
+    )
+    assert [m["sku"] for m in told(publisher, "stock.web.v1")] == ["B"]
+    assert projector.states["A"].published is None
+    assert projector.states["A"].levels
+    assert restored.positions == {(STOCK, 1): 4}
+    assert projector.checkpoint == {(STOCK, 1): 4, (STOCK, 2): 6}
 
 
 @given(

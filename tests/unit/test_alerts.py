@@ -8,7 +8,7 @@ from projections.ports import SkuChanges
 from stream.agents.availability import AvailabilityAgent
 from stream.alerts import Alerts
 from stream.inbox import Batch
-from tests.fakes import FakeAlertLog, FakeChannels, FakeProjector, FakePublisher
+from tests.fakes import FakeAlertLog, FakeChannels, FakeProjector, FakePublisher, NothingLost
 from tests.projector_contract import POLICIES, level
 from tests.recorded import altered
 
@@ -31,7 +31,9 @@ class Worker:
     def __init__(self, projector, publisher, log):
         self.projector, self.publisher = projector, publisher
         web = ChannelPolicy("web", ChannelKind.AVAILABILITY, "stock.web.v1")
-        self.agent = AvailabilityAgent(FakeChannels(web), projector, publisher, Alerts(log))
+        self.agent = AvailabilityAgent(
+            FakeChannels(web), projector, publisher, Alerts(log), NothingLost()
+        )
 
     def deliver(self, record, *, settle=True):
         async def work():

@@ -164,3 +164,39 @@ def test_a_name_is_quoted() -> None:
     connect, requests = answering(httpx.Response(204))
     connect.delete("a b/c")
     assert requests[0].url.raw_path == b"/connectors/a%20b%2Fc"
+
+
+def test_offsets_are_read_and_forgotten() -> None:
+    stored = {"offsets": [{"partition": {"server": "stockwire"}, "offset": {"lsn": 7}}]}
+    gone = {"offsets": [{"partition": {"server": "stockwire"}, "offset": None}]}
+    caller, requests = answering(
+        httpx.Response(200, json=stored),
+        httpx.Response(200, json=gone),
+        httpx.Response(200, json={"message": "reset"}),
+        error(404, "no such connector"),
+    )
+    with caller as connect:
+        assert connect.offsets("inventory") == [{"lsn": 7}]
+        assert connect.offsets("inventory") == []
+        connect.delete_offsets("inventory")
+        assert connect.offsets("inventory") == []
+    assert [(r.method, r.url.path) for r in requests[1:3]] == [
+        ("GET", "/connectors/inventory/offsets"),
+        ("DELETE", "/connectors/inventory/offsets"),
+    ]
+
+
+def test_offsets_of_a_running_connector_are_not_forgotten() -> None:
+    connect, _ = answering(error(400, "must be in the STOPPED state"))
+    with connect, pytest.raises(ConnectorError, match="STOPPED"):
+        connect.delete_offsets("inventory")
+
+
+def test_topics_and_plugins_by_name() -> None:
+    caller, _ = answering(
+        httpx.Response(200, json={"inventory": {"topics": ["a", "b"]}}),
+        httpx.Response(200, json=[{"class": "org.Source", "type": "source"}]),
+    )
+    with caller as connect:
+        assert connect.topics("inventory") == {"a", "b"}
+        assert connect.plugins() == {"org.Source"}

@@ -2,16 +2,22 @@
 
 import configparser
 import os
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from supervisor import events
 from supervisor.options import ServerOptions
+from supervisor.process import Subprocess
+from supervisor.states import ProcessStates
 
-from compose.embedded import kafka, redis_server
+from compose.embedded import backoff, kafka, redis_server
 from compose.embedded.connect import worker_properties
 from compose.embedded.jars import JarSet
-from compose.embedded.places import APP_ROLE, Places, Ports, environment, places
+from compose.embedded.places import APP_ROLE, CHECKOUT, Places, Ports, environment, places
 from compose.embedded.supervisord import Program, render, socket_path
+from compose.embedded.workers import COMMANDS, WORKERS, worker_program
 from inventory.errors import StackError
 from inventory.settings import Settings
 
@@ -36,6 +42,12 @@ def test_ports_come_from_the_settings(tmp_path: Path) -> None:
         ("kafka_bootstrap", "127.0.0.1:1,127.0.0.1:2", "names several brokers"),
         ("connect_url", "http://0.0.0.0:18083", "listens on 127.0.0.1 only"),
         ("connect_url", "http://127.0.0.1:19093", "would both listen on port 19093"),
+        ("connect_url", "http://127.0.0.1:19083", "ledger would .* 8 to 11 above Connect's"),
+        (
+            "connect_url",
+            "http://127.0.0.1:65530",
+            "none above 65535 .*change STOCKWIRE_CONNECT_URL",
+        ),
         ("postgres_dsn", "postgresql://me@127.0.0.1/stockwire", "names me@stockwire"),
         ("postgres_dsn", "postgresql://me@127.0.0.1/x?passfile=%zz", "not a libpq URL"),
     ],
@@ -50,12 +62,13 @@ def test_settings_that_the_stack_cannot_serve_are_refused(
 def test_the_environment_reads_back_as_the_same_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = settings(tmp_path / "with space", partitions=3)
+    given = settings(tmp_path / "with space", partitions=3, stall_seconds=4, fresh_seconds=2.5)
     for name, value in environment(given, places(given)).items():
         monkeypatch.setenv(name, value)
     read = Settings()
     assert places(read) == places(given)
     assert read.partitions == 3
+    assert (read.stall_seconds, read.fresh_seconds, read.health_port) == (4, 2.5, None)
     assert str(read.postgres_dsn) == places(given).dsn(APP_ROLE)
 
 
@@ -87,6 +100,48 @@ def test_a_value_that_supervisord_cannot_read_is_refused(tmp_path: Path) -> None
     program = Program("redis", ("redis-server",), tmp_path, {"SECRET": 'a"b'})
     with pytest.raises(StackError, match="quote or a line break"):
         render(Places(tmp_path, PORTS), [program])
+
+
+def test_supervisord_loads_the_bound_of_its_pauses(tmp_path: Path) -> None:
+    at = Places(tmp_path, PORTS)
+    for directory in (at.log, at.run):
+        directory.mkdir(parents=True)
+    config = at.run / "supervisord.conf"
+    config.write_text(render(at, []))
+    options = ServerOptions()
+    options.realize(["-c", str(config), "-n"])
+    assert backoff.make in {factory for _, factory, _ in options.rpcinterface_factories}
+
+
+@pytest.mark.parametrize(("failures", "pause"), [(1, 1), (9, 9), (40, backoff.LONGEST_PAUSE)])
+def test_a_crash_loop_waits_longer_each_time_and_not_for_ever(
+    failures: int, pause: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "callbacks", [])
+    backoff.make(None)
+    process = Subprocess(SimpleNamespace(name="ledger"))
+    process.backoff = failures - 1
+    before = time.time()
+    process.change_state(ProcessStates.BACKOFF)
+    assert before + pause <= process.delay <= time.time() + pause
+
+
+def test_our_processes_answer_near_connects_port(tmp_path: Path) -> None:
+    ports = places(settings(tmp_path)).ports
+    assert [ports.of(worker)[0] for worker in WORKERS] == [
+        18083 + {"availability": 8, "ledger": 9, "auditor": 10, "guardian": 11}[worker]
+        for worker in WORKERS
+    ]
+    for worker in WORKERS:
+        program = worker_program(worker, {"STOCKWIRE_PARTITIONS": "6"}, ports)
+        assert program.environment["STOCKWIRE_HEALTH_PORT"] == str(ports.health_of(worker))
+        assert program.environment["STOCKWIRE_PARTITIONS"] == "6"
+
+
+@pytest.mark.parametrize("worker", WORKERS)
+def test_every_worker_that_is_started_can_be(worker: str) -> None:
+    module, *_ = COMMANDS[worker]
+    assert (CHECKOUT / module / "__main__.py").is_file()
 
 
 def test_no_inet_port_opens_supervisord(tmp_path: Path) -> None:

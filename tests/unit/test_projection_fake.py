@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from inventory.projection import SkuState
-from tests.fakes import FakeProjector
+from tests.fakes import FakeCheckpoints, FakeProjector
 from tests.projector_contract import Driver, ProjectorContract
 
 
@@ -26,8 +26,22 @@ class FakeDriver(Driver):
     def state(self, sku):
         return self.projector.states.get(sku, SkuState(sku, 0, {}, None))
 
-    def checkpoint(self):
-        return self.projector.checkpoint
+    def begin(self, known, restoring=()):
+        self.projector.restoring.update(restoring)
+        self.projector.begin(known, restoring)
+
+    def check(self):
+        self.runner.run(self.projector.check())
+
+    def load(self, changes, checkpoint):
+        self.runner.run(self.projector.load(changes, checkpoint))
+
+    def checkpoints(self):
+        return self.runner.run(FakeCheckpoints(self.projector).begin())
+
+    def lose(self, kept):
+        self.projector.checkpoint = dict(kept)
+        self.projector.restoring = set()
 
 
 @pytest.fixture

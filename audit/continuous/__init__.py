@@ -1,0 +1,1 @@
+"""The auditor that never ends: walks everything, and heals what drifts."""

@@ -1,0 +1,155 @@
+"""How far Kafka, the workers, Redis and the auditor's own reading are."""
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any
+
+import orjson
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+from redis import Redis
+
+from audit.continuous.flight import Offsets
+from audit.continuous.follower import Follower
+from audit.topics import open_consumer, watermarks
+from inventory.errors import AuditError, Outage
+from inventory.policy import ChannelKind, ChannelPolicy, rules_digest
+from inventory.topics import CHANNEL_SKU, STOCK
+from projections.checkpoint import read_checkpoints
+from projections.marks import BEHIND, MARKS_KEY
+from projections.outage import redis_outages
+
+#: What each group of workers reads (`stream.worker`).
+GROUPS = {
+    "stockwire-availability": frozenset({STOCK, CHANNEL_SKU}),
+    "stockwire-ledger": frozenset({STOCK}),
+}
+
+#: How a channel of kind level or movement is kept in Kafka (`stream.standing`): told as it comes.
+_LIVE = "live"
+
+_TIMEOUT = 15.0
+
+
+class KafkaPipeline:
+    """The real `audit.continuous.flight.Pipeline`; every method may raise `Outage`.
+
+    Args:
+        bootstrap: `host:port[,host:port]` of the brokers.
+        redis: a client with `decode_responses=False`.
+        follower: reads the channels' topics and the heartbeat.
+    """
+
+    def __init__(self, bootstrap: str, redis: Redis, follower: Follower) -> None:
+        self._redis = redis
+        self._follower = follower
+        self._consumer = open_consumer(bootstrap)
+        self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+
+    def close(self) -> None:
+        """Leave the brokers."""
+        self._consumer.close()
+
+    def beat_us(self) -> int:
+        """See `Pipeline.beat_us`."""
+        return self._follower.beat_us
+
+    def captured(self) -> Offsets:
+        """See `Pipeline.captured`."""
+        return self._ends((STOCK, CHANNEL_SKU))
+
+    def behind(self, ends: Offsets) -> str | None:
+        """See `Pipeline.behind`."""
+        known = read_checkpoints(self._redis)
+        if known.restoring:
+            return f"Redis, which partition {min(known.restoring)} is restored into"
+        for (topic, partition), end in ends.items():
+            if end and known.offsets.get((topic, partition), 0) < end:
+                return f"Redis, which lacks records of {topic} partition {partition}"
+        for group, topics in GROUPS.items():
+            committed = {
+                (part.topic, part.partition): part.offset for part in self._committed(group)
+            }
+            for (topic, partition), end in ends.items():
+                if topic in topics and end and committed.get((topic, partition), 0) < end:
+                    return f"{group}, which is behind in {topic} partition {partition}"
+        return None
+
+    def published(self, topics: Iterable[str]) -> Offsets:
+        """See `Pipeline.published`; a topic that is missing ends nowhere."""
+        ends: dict[tuple[str, int], int] = {}
+        for topic in topics:
+            # Said by `unsettled`.
+            with suppress(AuditError):
+                ends |= self._ends([topic])
+        return ends
+
+    def unread(self, ends: Offsets) -> str | None:
+        """See `Pipeline.unread`."""
+        for (topic, partition), end in ends.items():
+            place = self._follower.places(topic).get(partition)
+            if place is None or place.next < end:
+                return f"its own reading of {topic} partition {partition}"
+        return None
+
+    def unsettled(self, policies: Sequence[ChannelPolicy], partitions: int) -> dict[str, str]:
+        """The places that are about to change by more than new records, and why.
+
+        An edit of a policy is told to every SKU, which takes a while, and a channel that refuses
+        its messages is told later.
+        """
+        with redis_outages():
+            fields: Any = self._redis.hgetall(MARKS_KEY)
+        marks = {int(partition): orjson.loads(told) for partition, told in fields.items()}
+        sellers = [p for p in policies if p.kind is ChannelKind.AVAILABILITY]
+        waiting = {
+            f"topic {policy.topic}": f"{policy.topic} was not read yet"
+            for policy in policies
+            if not self._follower.places(policy.topic)
+        }
+        editing = None
+        for policy in sellers:
+            told = {marks.get(number, {}).get(policy.name) for number in range(partitions)}
+            if not told <= {rules_digest(policy), BEHIND}:
+                editing = policy.name
+            elif BEHIND in told:
+                waiting[f"topic {policy.topic}"] = f"{policy.name} is behind"
+        if editing is not None:
+            # A rule of one channel can change the numbers of all.
+            for policy in sellers:
+                for place in (f"redis {policy.name}", f"topic {policy.topic}"):
+                    waiting[place] = f"{editing} is being told of its policy"
+        for policy in policies:
+            if policy.kind is not ChannelKind.AVAILABILITY and not self._is_live(policy):
+                waiting[f"topic {policy.topic}"] = f"{policy.name} is not told live"
+        return waiting
+
+    def _is_live(self, policy: ChannelPolicy) -> bool:
+        standings = []
+        for part in self._committed(f"stockwire-ledger.{policy.name}"):
+            try:
+                standings.append(orjson.loads(part.metadata or "")["state"])
+            except (ValueError, KeyError, TypeError):
+                standings.append(None)
+        return bool(standings) and all(state == _LIVE for state in standings)
+
+    def _ends(self, topics: Iterable[str]) -> Offsets:
+        return {
+            (topic, number): end
+            for topic in topics
+            for number, (_, end) in watermarks(self._consumer, topic).items()
+        }
+
+    def _committed(self, group: str) -> list[Any]:
+        request = [ConsumerGroupTopicPartitions(group)]
+        try:
+            futures = self._admin.list_consumer_group_offsets(request, request_timeout=_TIMEOUT)
+            future: Future[Any] = futures[group]
+            return list(future.result(_TIMEOUT).topic_partitions)
+        except KafkaException as exc:
+            if exc.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return []
+            raise Outage(f"Kafka does not say how far {group} is: {exc.args[0].str()}") from exc
+        except TimeoutError as exc:
+            raise Outage(f"Kafka does not say how far {group} is.") from exc

@@ -1,0 +1,1 @@
+"""Builds the projection in Redis anew, from the compacted topics or from Postgres, under load."""

@@ -1,0 +1,196 @@
+"""The processes that do the parts of a plan, a portion at a time."""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from enum import StrEnum
+from multiprocessing.process import BaseProcess
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Event
+
+from redis import Redis
+
+from inventory.errors import RebuildError, StockwireError
+from inventory.policy import ChannelPolicy, PolicySet
+from rebuild.mend import Check, Load, Mend, Work
+from rebuild.portion import Source
+from rebuild.progress import Counts, Progress, Standing
+from rebuild.rows import RowSource
+from rebuild.topics import TopicSource
+
+#: Seconds between two looks at the processes.
+_LOOK = 0.2
+
+
+class Task(StrEnum):
+    """What is done with the parts."""
+
+    MEND = "mend"
+    LOAD = "load"
+    CHECK = "check"
+
+
+class From(StrEnum):
+    """Where the rows come from."""
+
+    KAFKA = "kafka"
+    POSTGRES = "postgres"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What each process is told; it is pickled.
+
+    Attributes:
+        space: the URL of the Redis database that is written or checked, and holds the progress.
+        live: the URL of the one that readers and workers use.
+    """
+
+    task: Task
+    source: From
+    bootstrap: str
+    conninfo: str
+    live: str
+    space: str
+    policies: tuple[ChannelPolicy, ...]
+    departed: dict[str, str]
+
+    def opened(self) -> Source:
+        """The source, with its own connections."""
+        if self.source is From.KAFKA:
+            return TopicSource(self.bootstrap)
+        return RowSource(self.conninfo)
+
+    def work(self, live: Redis, space: Redis) -> Work:
+        """What is done with each portion."""
+        policies = PolicySet.of(self.policies, self.departed)
+        match self.task:
+            case Task.MEND:
+                return Mend(space, policies)
+            case Task.LOAD:
+                return Load(live, space, policies)
+            case Task.CHECK:
+                return Check(space, policies)
+
+
+_Part = tuple[str, str | None, str]
+
+
+class Crew:
+    """Some processes at a job; leaving the context stops them after the portion in hand."""
+
+    def __init__(self, job: Job, standing: Standing, processes: int) -> None:
+        """Do what is left of a plan."""
+        spawn = multiprocessing.get_context("spawn")
+        self._stop: Event = spawn.Event()
+        self._parts: SimpleQueue[_Part | None] = spawn.SimpleQueue()
+        self._failures: SimpleQueue[str] = spawn.SimpleQueue()
+        for part in standing.left:
+            self._parts.put((part, standing.positions.get(part), standing.parts[part]))
+        self._processes: list[BaseProcess] = []
+        for _ in range(min(processes, len(standing.left))):
+            self._parts.put(None)
+            process = spawn.Process(
+                target=_run, args=(job, self._parts, self._failures, self._stop, os.getpid())
+            )
+            self._processes.append(process)
+
+    def __enter__(self) -> "Crew":
+        for process in self._processes:
+            process.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for process in self._processes:
+            process.join()
+
+    def wait(self, meanwhile: Callable[[], None]) -> None:
+        """Until all is done; `meanwhile` is called several times a second.
+
+        Raises:
+            RebuildError: a process failed or was killed.
+        """
+        while running := [process for process in self._processes if process.is_alive()]:
+            meanwhile()
+            self._check()
+            running[0].join(_LOOK)
+        self._check()
+
+    def _check(self) -> None:
+        if not self._failures.empty():
+            raise RebuildError(f"{self._failures.get()} Start the rebuild again: it goes on.")
+        for process in self._processes:
+            if process.exitcode:
+                raise RebuildError(
+                    f"A process of the rebuild has ended (exit code {process.exitcode}); start it "
+                    "again: it goes on."
+                )
+
+
+def _run(
+    job: Job,
+    parts: "SimpleQueue[_Part | None]",
+    failures: "SimpleQueue[str]",
+    stop: Event,
+    parent: int,
+) -> None:
+    """A process: does parts until there are none."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent tells when to stop
+
+    def stopped() -> bool:
+        return stop.is_set() or os.getppid() != parent
+
+    try:
+        with (
+            closing(job.opened()) as source,
+            Redis.from_url(job.live) as live,
+            Redis.from_url(job.space) as space,
+        ):
+            work = job.work(live, space)
+            for part, start, end in iter(parts.get, None):
+                if stopped():
+                    return
+                do_part(source, work, Progress(space), (part, start, end), stopped)
+    except StockwireError as exc:
+        failures.put(str(exc))
+
+
+def do_part(
+    source: Source, work: Work, progress: Progress, part: _Part, stopped: Callable[[], bool]
+) -> None:
+    """One part from where it stands; each portion is noted once it is written."""
+    name, start, end = part
+    for portion in source.portions(name, start, end):
+        progress.note(portion.positions, work.take(portion))
+        if stopped():
+            return
+    progress.note({}, Counts(), done=name)
+
+
+class Pace:
+    """How fast it goes, from the records that were read."""
+
+    def __init__(self, records: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin at so many records."""
+        self._clock = clock
+        self._begun = clock()
+        self._first = records
+
+    def rate(self, records: int) -> float:
+        """Records/s since the beginning."""
+        return (records - self._first) / max(1e-6, self._clock() - self._begun)
+
+    def left(self, records: int, whole: int) -> float | None:
+        """Seconds to go; None while that cannot be said."""
+        rate = self.rate(records)
+        return max(0, whole - records) / rate if rate else None
+
+
+def job_of(task: Task, source: From, places: Mapping[str, str], policies: PolicySet) -> Job:
+    """A job; `places` has `bootstrap`, `conninfo`, `live` and `space`."""
+    return Job(task, source, policies=policies.policies, departed=dict(policies.departed), **places)

@@ -1,0 +1,165 @@
+"""Keeps a loaded shadow up with the workers, audits it, and switches readers to it."""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from typing import Any
+
+from redis import Redis
+
+from inventory.errors import RebuildError
+from inventory.policy import PolicySet
+from projections.checkpoint import read_checkpoints
+from projections.outage import redis_outages
+from rebuild.mend import Check, Load
+from rebuild.policies import Policies
+from rebuild.progress import DIFFERING_KEY, Progress
+from rebuild.rows import RowSource
+from rebuild.shadow_space import ShadowSpace, Switched
+from rebuild.tell import being_told, raw_marks, read_marks
+from rebuild.topics import Following, part_of
+
+#: Seconds that the last steps get: changes in flight, channels that are being told.
+PATIENCE = 60.0
+#: SKUs that are looked at again at once.
+_AT_ONCE = 1_000
+
+
+def applied(live: Redis) -> dict[str, int]:
+    """How far the workers have applied each part: the next offset.
+
+    Raises:
+        RebuildError: they are restoring what Redis has lost.
+        Outage: Redis does not answer.
+    """
+    known = read_checkpoints(live)
+    if known.restoring:
+        raise RebuildError(
+            f"The workers restore partitions {sorted(known.restoring)} that Redis has lost; wait "
+            "until they are ready, `stockwire status` shows it."
+        )
+    return {part_of(*place): offset for place, offset in known.offsets.items()}
+
+
+class Follower:
+    """Follows the workers with a loaded shadow.
+
+    Args:
+        positions: how far the shadow is, by part.
+    """
+
+    def __init__(
+        self,
+        spaces: ShadowSpace,
+        bootstrap: str,
+        policies: PolicySet,
+        positions: Mapping[str, int],
+    ) -> None:
+        self._spaces = spaces
+        self._load = Load(spaces.live, spaces.shadow, policies)
+        self._progress = Progress(spaces.shadow)
+        self._following = Following(bootstrap, positions)
+        self.positions = dict(positions)
+
+    def close(self) -> None:
+        """Leave the brokers."""
+        self._following.close()
+
+    def step(self) -> int:
+        """Load what the workers have applied since; how many records are left.
+
+        The topics are read before the checkpoint: what the workers apply while they are waited for
+        is loaded, too, and a switch may follow at once.
+
+        Raises:
+            RebuildError: the live space has lost its data meanwhile.
+        """
+        self._following.poll()
+        ends = applied(self._spaces.live)
+        if not ends:
+            raise RebuildError(
+                "Redis has lost its data during the rebuild; the workers restore it by themselves. "
+                "Begin anew with --restart."
+            )
+        portion = self._following.upto(ends)
+        if portion.records:
+            self._progress.note(portion.positions, self._load.take(portion))
+        self.positions = {part: int(position) for part, position in portion.positions.items()}
+        return sum(max(0, end - self.positions.get(part, 0)) for part, end in ends.items())
+
+    def until_close(self, show: Callable[[int], None]) -> None:
+        """Until the shadow has all that the workers have, for a moment."""
+        while left := self.step():
+            show(left)
+
+
+class Switch:
+    """Switches once everything is right; each `attempt` is a look."""
+
+    def __init__(
+        self, spaces: ShadowSpace, follower: Follower, policies: Policies, conninfo: str
+    ) -> None:
+        self._spaces = spaces
+        self._follower = follower
+        self._policies = policies
+        self._conninfo = conninfo
+        self._keys = spaces.kept_keys()
+
+    def until_done(self) -> None:
+        """Follow and try until the spaces are switched.
+
+        Raises:
+            RebuildError: the shadow differs from Postgres, or there was no moment to switch.
+        """
+        deadline = time.monotonic() + PATIENCE
+        with closing(RowSource(self._conninfo)) as rows:
+            while True:
+                reason = self._attempt(rows)
+                if reason is None:
+                    return
+                if time.monotonic() > deadline:
+                    raise RebuildError(
+                        f"Readers were not switched: {reason}. The shadow stays as it is; start "
+                        "the rebuild again to go on, or with --restart to begin anew."
+                    )
+
+    def _attempt(self, rows: RowSource) -> str | None:
+        """Why it was not switched now; None if it was."""
+        self._follower.step()
+        if differing := self._differing(rows):
+            return (
+                f"{len(differing):,} SKUs of the shadow are not as Postgres says, such as "
+                f"{min(differing)!r}"
+            )
+        marks = raw_marks(self._spaces.live)
+        told = being_told(read_marks(self._spaces.live), self._policies.digests)
+        if told:
+            return f"{', '.join(told)}: being told of every SKU (see `stockwire channels`)"
+        # Once more, and nothing between this and the switch: the workers go on all the time.
+        if left := self._follower.step():
+            return f"the shadow is {left:,} changes behind the workers"
+        switched = self._spaces.switch(self._keys, marks, self._follower.positions)
+        return None if switched is Switched.DONE else f"the workers were faster ({switched})"
+
+    def _differing(self, rows: RowSource) -> set[str]:
+        """Of the SKUs that an audit has found, those that still differ."""
+        redis = self._spaces.shadow
+        check = Check(redis, self._policies.all)
+        with redis_outages():
+            members: set[Any] = redis.smembers(DIFFERING_KEY)
+        found = sorted(sku.decode() for sku in members)
+        left: set[str] = set()
+        for start in range(0, len(found), _AT_ONCE):
+            some = found[start : start + _AT_ONCE]
+            changes = rows.of(some)
+            # A SKU that Postgres has no longer is its deleted rows.
+            wrong = {
+                *check.differing(changes),
+                *check.listed([s for s in some if s not in changes]),
+            }
+            left |= wrong
+            right = [sku for sku in some if sku not in wrong]
+            if right:
+                with redis_outages():
+                    redis.srem(DIFFERING_KEY, *right)
+        return left

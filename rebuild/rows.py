@@ -1,0 +1,148 @@
+"""Reads Postgres in key order, a few thousand rows at a time.
+
+Each portion is a statement of its own and not a part of one long snapshot: every write is guarded
+by the rows' versions, so no common moment is needed, nothing holds the vacuum back for minutes, and
+a rebuild that was interrupted goes on after the last key.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import psycopg
+
+from audit.compare import is_rejected
+from audit.postgres import overrides_in
+from inventory.errors import Outage
+from inventory.policy import ChannelOverride
+from inventory.stock import StockLevel, milliseconds
+from projections.ports import Changes, SkuChanges
+from rebuild.portion import Portion
+from sql.queries import load_queries
+
+_QUERIES = load_queries()
+
+#: Rows of a portion; more than a SKU has warehouses.
+ROWS = 5_000
+
+#: The part with the overrides of SKUs that have no stock.
+WITHOUT_STOCK = "without stock"
+
+#: Ends a part that has no upper bound.
+_NO_BOUND = ""
+
+
+def row_parts(conninfo: str, parts: int) -> dict[str, str]:
+    """Parts of the stock of about one size, and the SKU that each ends with.
+
+    Raises:
+        Outage: Postgres does not answer.
+    """
+    fractions = [n / parts for n in range(1, parts)]
+    with _connected(conninfo) as connection:
+        found = connection.execute(_QUERIES["rebuild_bounds"], {"fractions": fractions})
+        bounds = [sku for (sku,) in found if sku is not None]
+    # The part begins after the bound of the one before it, which its name carries.
+    named = {f"after {after}": upto for after, upto in zip(["", *bounds], bounds, strict=False)}
+    return {**named, f"after {bounds[-1] if bounds else ''}": _NO_BOUND, WITHOUT_STOCK: _NO_BOUND}
+
+
+class RowSource:
+    """The `rebuild.portion.Source` that reads Postgres; each part is a range of SKUs."""
+
+    def __init__(self, conninfo: str) -> None:
+        """Read as a role that may read the schema `inventory`."""
+        self._connection = _connected(conninfo)
+        self._connection.autocommit = True
+
+    def portions(self, part: str, start: str | None, end: str) -> Iterator[Portion]:
+        """See `rebuild.portion.Source.portions`."""
+        if part == WITHOUT_STOCK:
+            yield from self._without_stock(start or "")
+            return
+        after = part.removeprefix("after ") if start is None else start
+        while True:
+            rows = self._rows("rebuild_rows", after=after, upto=end or None, rows=ROWS)
+            more = len(rows) == ROWS
+            if more:
+                # Whole SKUs: the last one may go on.
+                rows = [row for row in rows if row[0] != rows[-1][0]] or rows
+            if rows:
+                after = rows[-1][0]
+                yield self._portion(rows, {part: after})
+            if not more:
+                return
+
+    def of(self, skus: Sequence[str]) -> Changes:
+        """All rows and overrides of these SKUs; one without any is not there."""
+        rows = self._rows("rebuild_rows_of", skus=list(skus))
+        return self._portion(rows, {}, skus).changes
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _without_stock(self, after: str) -> Iterator[Portion]:
+        while True:
+            rows = self._rows("rebuild_skus_without_stock", after=after, rows=ROWS)
+            skus = [sku for (sku,) in rows]
+            if not skus:
+                return
+            after = skus[-1]
+            yield self._portion([], {WITHOUT_STOCK: after}, skus)
+
+    def _portion(
+        self, rows: Sequence[Any], positions: dict[str, str], skus: Sequence[str] = ()
+    ) -> Portion:
+        levels: dict[str, dict[str, StockLevel]] = {}
+        rejected = 0
+        for sku, warehouse, on_hand, reserved, safety, incoming, arrives, version, at_us in rows:
+            if is_rejected(sku, warehouse):
+                rejected += 1
+                continue
+            levels.setdefault(sku, {})[warehouse] = StockLevel(
+                on_hand,
+                reserved,
+                safety,
+                incoming,
+                None if arrives is None else milliseconds(arrives),
+                version,
+                at_us,
+            )
+        overrides = self._overrides(sorted({*levels, *skus}))
+        changes = {
+            sku: SkuChanges(levels.get(sku, {}), overrides.get(sku, {}))
+            for sku in {**levels, **overrides}
+            if not is_rejected(sku)
+        }
+        return Portion(changes, positions, len(rows) or len(changes), rejected)
+
+    def _overrides(self, skus: Sequence[str]) -> dict[str, dict[str, ChannelOverride]]:
+        rows = self._rows("rebuild_overrides_of", skus=list(skus))
+        found = overrides_in(row[:-1] for row in rows)
+        for row in rows:
+            own, channel = found[row[1]], row[0]
+            own[channel] = own[channel]._replace(committed_us=row[-1])
+        return found
+
+    def _rows(self, query: str, **arguments: object) -> list[tuple[Any, ...]]:
+        try:
+            with self._connection.cursor(binary=True) as cursor:
+                return cursor.execute(_QUERIES[query], arguments).fetchall()
+        except psycopg.OperationalError as exc:
+            raise _outage(exc) from exc
+
+
+def _connected(conninfo: str) -> psycopg.Connection:
+    try:
+        # A prepared statement fails once DDL has changed what it returns.
+        return psycopg.connect(conninfo, connect_timeout=10, prepare_threshold=None)
+    except psycopg.OperationalError as exc:
+        raise _outage(exc) from exc
+
+
+def _outage(exc: Exception) -> Outage:
+    reason = " ".join(str(exc).split())
+    return Outage(
+        f"Postgres cannot be read ({reason}): is the stack up (`make up`), and "
+        "STOCKWIRE_POSTGRES_DSN right?"
+    )

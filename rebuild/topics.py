@@ -1,0 +1,209 @@
+"""Reads the compacted topics of stock and overrides, without a consumer group."""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+
+from audit.topics import kafka_outages, open_consumer, watermarks
+from connectors.envelope import read_stock_change
+from connectors.policy_envelope import read_override_change
+from inventory.errors import InvalidEvent, Outage
+from inventory.policy import ChannelOverride
+from inventory.stock import StockLevel, level_of
+from inventory.topics import CHANNEL_SKU, STOCK
+from projections.ports import Changes, SkuChanges
+from rebuild.portion import Portion
+
+#: Overrides first, as they are few: most SKUs are then projected once.
+TOPICS = (CHANNEL_SKU, STOCK)
+
+#: Records of a portion: about 5 MB.
+RECORDS = 5_000
+
+#: The header of a record that repairs what one app alone has wrong, and names that app.
+_REPAIR = "stockwire_repair"
+
+_TIMEOUT = 15.0
+_POLL = 0.2
+#: Records that workers apply meanwhile are waited for so long.
+_FOLLOW = 0.02
+
+
+def part_of(topic: str, partition: int) -> str:
+    """The name of a part; the checkpoint's fields are named in the same way."""
+    return f"{topic}/{partition}"
+
+
+def place_of(part: str) -> tuple[str, int]:
+    """The inverse of `part_of`."""
+    topic, _, partition = part.rpartition("/")
+    return topic, int(partition)
+
+
+def ends(bootstrap: str) -> dict[str, int]:
+    """The offset after the last record of each part, now.
+
+    Raises:
+        Outage: Kafka does not answer.
+        AuditError: a topic is missing.
+    """
+    consumer = open_consumer(bootstrap)
+    try:
+        return {
+            part_of(topic, partition): end
+            for topic in TOPICS
+            for partition, (_, end) in watermarks(consumer, topic).items()
+        }
+    finally:
+        consumer.close()
+
+
+class TopicSource:
+    """The `rebuild.portion.Source` that reads Kafka; each part is a partition up to an offset."""
+
+    def __init__(self, bootstrap: str) -> None:
+        """Read from these brokers."""
+        self._consumer = open_consumer(bootstrap)
+
+    def portions(self, part: str, start: str | None, end: str) -> Iterator[Portion]:
+        """See `rebuild.portion.Source.portions`."""
+        topic, partition = place_of(part)
+        with kafka_outages():
+            low, _ = self._consumer.get_watermark_offsets(
+                TopicPartition(topic, partition), timeout=_TIMEOUT
+            )
+            position, last = max(low, int(start or 0)), int(end)
+            self._consumer.assign([TopicPartition(topic, partition, position)])
+        records: list[Message] = []
+        while position < last:
+            records, position = self._read(position, last)
+            yield portion_of(records, {part: str(position)})
+
+    def close(self) -> None:
+        """Leave the brokers."""
+        self._consumer.close()
+
+    def _read(self, position: int, end: int) -> tuple[list[Message], int]:
+        """Records before `end`, and the offset after them; compaction leaves gaps."""
+        records: list[Message] = []
+        heard = time.monotonic()
+        while position < end and len(records) < RECORDS:
+            with kafka_outages():
+                messages = self._consumer.consume(RECORDS - len(records), timeout=_POLL)
+            for message in messages:
+                position = max(position, next_offset(message))
+                if message.error() is None and message.offset() < end:
+                    records.append(message)
+            if messages:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > _TIMEOUT:
+                raise Outage(f"Kafka sent nothing for {_TIMEOUT:.0f} s; look at its log.")
+        return records, min(position, end)
+
+
+class Following:
+    """Reads both topics from where the parts ended, but never past what the workers have applied.
+
+    So whatever is read, the workers have written before.
+    """
+
+    def __init__(self, bootstrap: str, positions: Mapping[str, int]) -> None:
+        """Begin at these offsets, by part."""
+        self._consumer = open_consumer(bootstrap)
+        self._reached = dict(positions)
+        self._waiting: dict[str, list[Message]] = {part: [] for part in positions}
+        with kafka_outages():
+            self._consumer.assign(
+                [TopicPartition(*place_of(part), offset) for part, offset in positions.items()]
+            )
+
+    def poll(self) -> None:
+        """Fetch what has come."""
+        with kafka_outages():
+            messages = self._consumer.consume(RECORDS, timeout=_FOLLOW)
+        for message in messages:
+            part = part_of(message.topic() or "", message.partition() or 0)
+            self._reached[part] = max(self._reached[part], next_offset(message))
+            if message.error() is None:
+                self._waiting[part].append(message)
+
+    def upto(self, applied: Mapping[str, int]) -> Portion:
+        """What was fetched up to these offsets; its positions are those of all parts."""
+        ready: list[Message] = []
+        positions = {}
+        for part, waiting in self._waiting.items():
+            end = applied.get(part, 0)
+            split = sum(1 for message in waiting if (message.offset() or 0) < end)
+            ready += waiting[:split]
+            self._waiting[part] = rest = waiting[split:]
+            reached = (rest[0].offset() or 0) if rest else self._reached[part]
+            positions[part] = str(reached)
+        return portion_of(ready, positions)
+
+    def close(self) -> None:
+        """Leave the brokers."""
+        self._consumer.close()
+
+
+def next_offset(message: Message) -> int:
+    """The offset after a message; an end of a partition is one, too.
+
+    Raises:
+        KafkaException: it is an error that does not pass.
+    """
+    error, offset = message.error(), message.offset()
+    if error is None:
+        return int(offset) + 1
+    if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's name
+        return int(offset)
+    if not error.retriable():
+        with kafka_outages():
+            raise KafkaException(error)
+    return 0
+
+
+def portion_of(records: Iterable[Message], positions: Mapping[str, str]) -> Portion:
+    """Records as changes: the latest version of each row, by SKU."""
+    levels: dict[str, dict[str, StockLevel]] = {}
+    overrides: dict[str, dict[str, ChannelOverride]] = {}
+    partitions: dict[str, int] = {}
+    count = rejected = 0
+    for record in records:
+        count += 1
+        value, headers = record.value(), record.headers()
+        # A tombstone follows its delete event and says nothing new.
+        if value is None or (headers and (_REPAIR, b"ledger") in headers):
+            continue
+        try:
+            if record.topic() == CHANNEL_SKU:
+                sku = _take_override(value, overrides)
+            else:
+                sku = _take_level(value, levels)
+        except InvalidEvent:
+            rejected += 1  # the workers have set it aside
+            continue
+        partitions[sku] = record.partition() or 0
+    changes: Changes = {
+        sku: SkuChanges(levels.get(sku, {}), overrides.get(sku, {}), partition)
+        for sku, partition in partitions.items()
+    }
+    return Portion(changes, positions, count, rejected)
+
+
+def _take_level(value: bytes, levels: dict[str, dict[str, StockLevel]]) -> str:
+    change = read_stock_change(value)
+    rows = levels.setdefault(change.sku, {})
+    known = rows.get(change.warehouse)
+    if known is None or change.version >= known.version:
+        rows[change.warehouse] = level_of(change)
+    return change.sku
+
+
+def _take_override(value: bytes, overrides: dict[str, dict[str, ChannelOverride]]) -> str:
+    change = read_override_change(value)
+    own = overrides.setdefault(change.sku, {})
+    known = own.get(change.channel)
+    if known is None or change.override.version >= known.version:
+        own[change.channel] = change.override
+    return change.sku

@@ -1,0 +1,360 @@
+"""Both hashes of many SKUs in a Redis of the test's own: bulk-written, mended, and switched."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+
+from inventory.errors import RebuildError
+from inventory.names import stock_key
+from inventory.policy import ChannelOverride
+from inventory.stock import StockLevel
+from projections.checkpoint import CHECKPOINT_KEY
+from projections.marks import MARKS_KEY
+from projections.ports import SkuChanges
+from projections.space import Space
+from projections.writer import ProjectionWriter
+from rebuild.mend import Check, Load, Mend, is_right, wanted_of
+from rebuild.portion import Portion
+from rebuild.progress import LOCK_KEY, REBUILD_KEY, SUSPECTS_KEY, Lock
+from rebuild.shadow_space import ShadowSpace, Switched, url_of
+from stockwire_client.names import availability_key
+from tests.histories import deliveries, histories, outcome
+from tests.integration.own_redis import own_redis
+from tests.projector_contract import (
+    AWKWARD_SKUS,
+    NOW,
+    POLICIES,
+    fresh_sku,
+    gone,
+    level,
+    on_fresh_skus,
+)
+
+pytestmark = pytest.mark.integration
+
+PORT = 31571
+#: The ordinary writer's space, the live one and its shadow.
+ORDINARY, LIVE, SHADOW = 5, 0, 1
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    with own_redis(tmp_path_factory.mktemp("redis"), PORT) as url:
+        yield url
+
+
+class World:
+    """The three spaces, and the writer that workers use."""
+
+    def __init__(self, runner, url):
+        self.runner = runner
+        self.url = url
+        self.redis = {n: Redis.from_url(url_of(url, n)) for n in (ORDINARY, LIVE, SHADOW)}
+        self.clients = {n: AsyncRedis.from_url(url_of(url, n)) for n in (ORDINARY, LIVE)}
+        for client in self.redis.values():
+            client.flushdb()
+
+    def write(self, changes, space=ORDINARY):
+        writer = ProjectionWriter(self.clients[space])
+        return self.runner.run(writer.write(changes, POLICIES, {})).projections
+
+    def load(self, changes):
+        load = Load(self.redis[LIVE], self.redis[SHADOW], POLICIES)
+        return load.take(Portion(changes, {}, len(changes)))
+
+    def mend(self, changes):
+        mend = Mend(self.redis[LIVE], POLICIES, patience=0.1)
+        return mend.take(Portion(changes, {}, len(changes)))
+
+    def hashes(self, space, sku):
+        redis = self.redis[space]
+        return redis.hgetall(stock_key(sku)), redis.hgetall(availability_key(sku))
+
+    def suspects(self):
+        return {sku.decode() for sku in self.redis[SHADOW].smembers(SUSPECTS_KEY)}
+
+
+@pytest.fixture
+def world(url):
+    with asyncio.Runner() as runner:
+        world = World(runner, url)
+        yield world
+        for client in world.clients.values():
+            runner.run(client.aclose())
+        for client in world.redis.values():
+            client.close()
+
+
+@st.composite
+def overrides(draw):
+    given = draw(st.integers(0, 2))
+    return {
+        channel: ChannelOverride(
+            2 * draw(st.integers(1, 3)),
+            NOW,
+            buffer=draw(st.sampled_from((None, 1, 3))),
+            ring_fence=draw(st.sampled_from((0, 4))),
+            blocked=draw(st.booleans()),
+        )
+        for channel in ("web", "app")[:given]
+    }
+
+
+@on_fresh_skus
+@given(data=st.data())
+def test_what_is_bulk_written_is_what_the_ordinary_writer_writes(world: World, data):
+    """For the same rows in the same portions, byte by byte; also when they come again."""
+    sku = fresh_sku()
+    own = data.draw(overrides())
+    batches = data.draw(deliveries(data.draw(histories())))
+    partition = data.draw(st.sampled_from((None, 4)))
+    for number, batch in enumerate(batches):
+        changes = {sku: SkuChanges(batch, own if number == 0 else {}, partition)}
+        world.write(changes)
+        world.load(changes)
+        assert world.hashes(SHADOW, sku) == world.hashes(ORDINARY, sku)
+
+
+def test_awkward_skus_are_bulk_written_alike(world: World):
+    changes = {sku: SkuChanges({"wh % {1}": level(2, i)}) for i, sku in enumerate(AWKWARD_SKUS)}
+    world.write(changes)
+    world.load(changes)
+    for sku in AWKWARD_SKUS:
+        assert world.hashes(SHADOW, sku) == world.hashes(ORDINARY, sku)
+
+
+@on_fresh_skus
+@given(data=st.data())
+def test_a_right_sku_is_taken_over_as_it_is(world: World, data):
+    """Versions do not rise by a rebuild, and nobody has to be told."""
+    sku = fresh_sku()
+    history = data.draw(histories())
+    for warehouse, changed in history:
+        world.write({sku: SkuChanges({warehouse: changed}, partition=2)}, LIVE)
+    before = world.hashes(LIVE, sku)
+    final = {sku: SkuChanges(outcome(history), partition=2)}
+    world.load(final)
+    assert world.hashes(SHADOW, sku) == before
+    assert sku not in world.suspects()
+    assert world.mend(final)[2:] == (0, 0, 0, 0)
+    assert world.hashes(LIVE, sku) == before
+
+
+def falsify_row(redis, sku):
+    redis.hset(stock_key(sku), "ams", "2 99 0 0 0 - 1795235627000000 0")
+
+
+def falsify_number(redis, sku):
+    redis.hset(availability_key(sku), "web", 999)
+
+
+def falsify_projection(redis, sku):
+    text = redis.hget(stock_key(sku), ":published")
+    redis.hset(stock_key(sku), ":published", text.replace(b"[13,", b"[77,"))
+
+
+def delete_stock(redis, sku):
+    redis.delete(stock_key(sku))
+
+
+def delete_readers(redis, sku):
+    redis.delete(availability_key(sku))
+
+
+def delete_both(redis, sku):
+    redis.delete(stock_key(sku), availability_key(sku))
+
+
+def other_type(redis, sku):
+    redis.delete(stock_key(sku))
+    redis.set(stock_key(sku), "what?")
+
+
+def unreadable(redis, sku):
+    redis.hset(stock_key(sku), mapping={"ams": "x y", ":revision": "many"})
+
+
+FAULTS = (
+    falsify_row,
+    falsify_number,
+    falsify_projection,
+    delete_stock,
+    delete_readers,
+    delete_both,
+    other_type,
+    unreadable,
+)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_is_wrong_is_mended(world: World, fault):
+    sku, other = fresh_sku(), fresh_sku()
+    rows = {"ams": level(2, 10), "nyc": level(4, 3), "lon": gone(5)}
+    changes = {name: SkuChanges(rows, partition=1) for name in (sku, other)}
+    world.write(changes, LIVE)
+    untouched, before = world.hashes(LIVE, other), world.hashes(LIVE, sku)
+    fault(world.redis[LIVE], sku)
+    counts = world.mend(changes)
+    assert counts.mended + counts.readers == 1
+    stock, readers = world.hashes(LIVE, sku)
+    assert readers[b"web"] == before[1][b"web"] == b"13"
+    assert {name: stock[name] for name in (b"ams", b"nyc", b"lon")} == {
+        name: before[0][name] for name in (b"ams", b"nyc", b"lon")
+    }
+    assert stock[b":partition"] == b"1"
+    assert world.hashes(LIVE, other) == untouched
+    assert world.mend(changes)[2:4] == (0, 0), "once is enough"
+
+
+def test_a_live_change_wins_over_an_older_row(world: World):
+    sku = fresh_sku()
+    world.write({sku: SkuChanges({"ams": level(6, 4)})}, LIVE)
+    before = world.hashes(LIVE, sku)
+    assert world.mend({sku: SkuChanges({"ams": level(4, 10)})}).mended == 0
+    assert world.hashes(LIVE, sku) == before
+
+
+def test_a_change_between_look_and_write_is_not_overwritten(world: World):
+    sku = fresh_sku()
+    changes = {sku: SkuChanges({"ams": level(2, 10)})}
+    world.write(changes, LIVE)
+    falsify_number(world.redis[LIVE], sku)
+    space = Space(world.redis[LIVE])
+    (kept,) = space.read([sku], readers=True)
+    wanted, _ = wanted_of(sku, kept, changes[sku], POLICIES)
+    assert not is_right(wanted, kept)
+    world.write({sku: SkuChanges({"ams": level(4, 9)})}, LIVE)
+    now = world.hashes(LIVE, sku)
+    assert space.replace([(sku, wanted, kept.stock)]) == [sku]
+    assert world.hashes(LIVE, sku) == now
+
+
+def test_the_shadow_takes_versions_and_alerts_over(world: World):
+    """A SKU that was wrong gets a higher version; one whose alert was raised keeps that."""
+    sku = fresh_sku()
+    world.write({sku: SkuChanges({"ams": level(2, 10)})}, LIVE)
+    world.write({sku: SkuChanges({"ams": level(4, 0)})}, LIVE)
+    redis = world.redis[LIVE]
+    redis.hset(stock_key(sku), ":alerted", NOW + 1)
+    world.load({sku: SkuChanges({"ams": level(4, 7)})})
+    stock, readers = world.hashes(SHADOW, sku)
+    assert stock[b":alerted"] == b"%d" % (NOW + 1)
+    assert int(readers[b"web:version"]) == NOW + 2
+    assert world.suspects() == {sku}
+    world.write({sku: SkuChanges({"ams": level(6, 7)})}, LIVE)
+    world.load({sku: SkuChanges({"ams": level(6, 7)})})
+    assert world.hashes(SHADOW, sku) == world.hashes(LIVE, sku)
+    assert world.suspects() == set()
+
+
+def test_a_check_finds_what_differs_from_postgres(world: World):
+    skus = [fresh_sku() for _ in range(6)]
+    right, low, missing, ghost, number, commit = skus
+    rows: dict[str, dict[str, StockLevel]] = {sku: {"ams": level(4, 10)} for sku in skus}
+    world.write({sku: SkuChanges(each) for sku, each in rows.items()}, LIVE)
+    redis = world.redis[LIVE]
+    redis.delete(stock_key(missing))
+    redis.hset(stock_key(ghost), "nyc", "2 5 0 0 0 - 1795235627000000 0")
+    falsify_number(redis, number)
+    rows[low] = {"ams": level(6, 9)}
+    rows[commit] = {"ams": level(4, 10, committed_us=NOW - 7)}
+    check = Check(redis, POLICIES)
+    changes = {sku: SkuChanges(each) for sku, each in rows.items()}
+    assert check.differing(changes) == [low, missing, ghost, number]
+    assert check.listed([right, missing, "never there"]) == [right, missing]
+
+
+class Swap:
+    """A live space and a shadow with a SKU each, ready to be switched."""
+
+    def __init__(self, world: World):
+        self.live, self.shadow = world.redis[LIVE], world.redis[SHADOW]
+        self.spaces = ShadowSpace(world.url)
+        self.live.hset("availability:{SKU}", "web", "live")
+        self.shadow.hset("availability:{SKU}", "web", "shadow")
+        self.live.hset(CHECKPOINT_KEY, mapping={"stock/0": 5, ":version": 12, ":begun": 1})
+        self.live.hset(MARKS_KEY, "0", b'{"web":"abc"}')
+        self.live.set("stockwire:other", "kept")
+        self.shadow.set(REBUILD_KEY, "1")
+
+    def switch(self, offset=5, marks=b'{"web":"abc"}', partition=0):
+        return self.spaces.switch(
+            self.spaces.kept_keys(), {partition: marks}, {"stock/0": offset, "stock/1": 0}
+        )
+
+
+@pytest.fixture
+def swap(world: World):
+    swap = Swap(world)
+    yield swap
+    swap.spaces.close()
+
+
+def test_readers_are_switched_and_what_is_beside_the_skus_stays(swap: Swap):
+    with Lock.held(swap.live):
+        assert swap.switch() is Switched.DONE
+        assert swap.live.hget("availability:{SKU}", "web") == b"shadow"
+        assert swap.live.hgetall(CHECKPOINT_KEY) == {
+            b"stock/0": b"5",
+            b":version": b"12",
+            b":begun": b"1",
+        }
+        assert swap.live.hgetall(MARKS_KEY) == {b"0": b'{"web":"abc"}'}
+        assert swap.live.get("stockwire:other") == b"kept"
+        assert swap.live.pttl(LOCK_KEY) > 0
+    assert swap.shadow.hget("availability:{SKU}", "web") == b"live"
+
+
+@pytest.mark.parametrize(
+    ("attempt", "expected"),
+    [
+        ({"offset": 4}, Switched.BEHIND),
+        ({"marks": b'{"web":"other"}'}, Switched.MARKS),
+        ({"partition": 1}, Switched.MARKS),
+    ],
+)
+def test_readers_are_not_switched_unless_the_shadow_has_all(swap: Swap, attempt, expected):
+    assert swap.switch(**attempt) is expected
+    assert swap.live.hget("availability:{SKU}", "web") == b"live"
+    assert swap.live.exists(REBUILD_KEY) == 0
+
+
+def test_readers_are_not_switched_from_a_space_that_lost_its_checkpoint(swap: Swap):
+    swap.live.delete(CHECKPOINT_KEY)
+    assert swap.switch() is Switched.BEHIND
+
+
+def test_a_database_with_something_else_in_it_is_no_shadow(swap: Swap):
+    assert swap.spaces.check(), "one of ours that did not come to its end"
+    swap.shadow.delete(REBUILD_KEY)
+    with pytest.raises(RebuildError, match="not of a rebuild"):
+        swap.spaces.check()
+    swap.shadow.flushdb()
+    assert not swap.spaces.check()
+
+
+def test_there_must_be_such_a_database_and_memory_for_it(world: World):
+    beyond = ShadowSpace(world.url, 99)
+    with pytest.raises(RebuildError, match="no database 99"):
+        beyond.check()
+    beyond.close()
+    spaces = ShadowSpace(world.url)
+    used = world.redis[LIVE].info("memory")["used_memory"]
+    world.redis[LIVE].config_set("maxmemory", int(1.5 * used))
+    try:
+        with pytest.raises(RebuildError, match="raise maxmemory"):
+            spaces.check()
+    finally:
+        world.redis[LIVE].config_set("maxmemory", 0)
+        spaces.close()
+
+
+def test_one_rebuild_at_a_time(world: World):
+    redis = world.redis[LIVE]
+    with Lock.held(redis), pytest.raises(RebuildError, match="runs already"), Lock.held(redis):
+        pass
+    assert not redis.exists(LOCK_KEY)

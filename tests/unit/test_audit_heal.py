@@ -1,0 +1,199 @@
+"""What is sent to mend a difference, in the form that Debezium and our workers take."""
+
+import orjson
+import pytest
+
+from audit.continuous.heal import AVAILABILITY, LEDGER, REPAIR, Healer
+from audit.continuous.judge import Case
+from audit.report import Difference, Fields
+from connectors.envelope import read_stock_change
+from connectors.policy_envelope import read_override_change
+from inventory.policy import ChannelKind, ChannelOverride, ChannelPolicy
+from inventory.stock import Operation, StockLevel
+from inventory.topics import CHANNEL_SKU, SIGNALS, STOCK
+from projections.codec import encode_level
+
+POLICIES = (
+    ChannelPolicy("web", ChannelKind.AVAILABILITY, "stock.web.v1"),
+    ChannelPolicy("wms", ChannelKind.LEVEL, "stock.wms.v1"),
+    ChannelPolicy("erp", ChannelKind.MOVEMENT, "stock.erp.v1"),
+)
+
+
+class Servers:
+    """Postgres, Redis and Kafka, as far as a healer asks them."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, bytes, dict, int, list]] = []
+        self.hashes: dict[str, dict[bytes, bytes]] = {}
+
+    def condition(self, skus) -> str:
+        return f"sku IN {tuple(skus)}"
+
+    def warehouse(self) -> str:
+        return "W1"
+
+    def produce(self, topic, value, key, partition, headers) -> None:
+        self.sent.append((topic, key, orjson.loads(value), partition, headers))
+
+    def flush(self, timeout: float) -> int:
+        return 0
+
+    # Redis, one command in a pipeline
+    def pipeline(self, transaction: bool) -> "Servers":
+        self.asked: list[str] = []
+        return self
+
+    def __enter__(self) -> "Servers":
+        return self
+
+    def __exit__(self, *_) -> None:
+        return None
+
+    def hgetall(self, key: str) -> None:
+        self.asked.append(key)
+
+    def execute(self) -> list[dict[bytes, bytes]]:
+        return [self.hashes.get(key, {}) for key in self.asked]
+
+
+@pytest.fixture
+def servers() -> Servers:
+    return Servers()
+
+
+@pytest.fixture
+def healer(servers: Servers) -> Healer:
+    healer = Healer("127.0.0.1:1", servers, servers, 6)  # type: ignore[arg-type]
+    healer._producer = servers  # type: ignore[assignment]
+    return healer
+
+
+def case(
+    place: str, warehouse: str | None, expected: Fields | None, found: Fields | None, exists=True
+) -> Case:
+    return Case("S", frozenset(), exists, (Difference(place, "S", warehouse, expected, found),))
+
+
+ROW = {"on_hand": 1, "reserved": 0, "version": 8}
+
+
+@pytest.mark.parametrize(
+    ("place", "warehouse"),
+    [
+        ("redis stock", "W1"),
+        ("redis web", None),
+        ("topic stock.web.v1", None),
+        ("topic stock.wms.v1", "W1"),
+    ],
+)
+def test_what_postgres_has_is_read_again(servers: Servers, healer: Healer, place, warehouse):
+    healer.heal([case(place, warehouse, ROW, None)], POLICIES)
+    ((topic, key, signal, partition, _),) = servers.sent
+    assert (topic, key, partition) == (SIGNALS, b"stockwire", 0)
+    assert signal["type"] == "execute-snapshot"
+    assert signal["data"]["data-collections"] == ["inventory.stock"]
+    (condition,) = signal["data"]["additional-conditions"]
+    assert condition == {"data-collection": "inventory.stock", "filter": "sku IN ('S',)"}
+
+
+def test_an_override_that_is_missing_is_read_again(servers: Servers, healer: Healer):
+    healer.heal([case("redis overrides", "web", {"version": 4}, None)], POLICIES)
+    ((_, _, signal, _, _),) = servers.sent
+    assert signal["data"]["data-collections"] == ["inventory.channel_sku"]
+
+
+@pytest.mark.parametrize(
+    ("place", "addressee"),
+    [
+        ("redis stock", AVAILABILITY),
+        ("topic stock.wms.v1", LEDGER),
+        ("topic stock.erp.v1", LEDGER),
+    ],
+)
+def test_a_row_that_postgres_does_not_have_is_said_to_be_gone(
+    servers: Servers, healer: Healer, place, addressee
+):
+    healer.heal([case(place, "W9", None, {"version": 8, "sum_on_hand": 3})], POLICIES)
+    ((topic, key, envelope, partition, headers),) = servers.sent
+    assert (topic, orjson.loads(key)) == (STOCK, {"sku": "S", "warehouse": "W9"})
+    assert headers == [(REPAIR, addressee)]
+    assert 0 <= partition < 6
+    change = read_stock_change(orjson.dumps(envelope))
+    assert (change.operation, change.version) == (Operation.DELETE, 9)
+    assert change.before is not None
+    assert change.before.on_hand == 3, "what a ledger has booked is taken back"
+
+
+def test_a_ledger_takes_back_once_what_two_channels_have(servers: Servers, healer: Healer):
+    found = (
+        Difference("topic stock.wms.v1", "S", "W9", None, {"version": 8}),
+        Difference("topic stock.erp.v1", "S", "W9", None, {"version": 6, "sum_on_hand": 3}),
+    )
+    healer.heal([Case("S", frozenset(), False, found)], POLICIES)
+    ((_, _, envelope, _, headers),) = servers.sent
+    assert headers == [(REPAIR, LEDGER)]
+    assert (envelope["before"]["version"], envelope["before"]["on_hand"]) == (8, 3)
+
+
+@pytest.mark.parametrize(("version", "gone"), [(8, 9), (9, 11)])
+def test_a_ledger_that_has_less_than_nothing_is_told_a_balance_first(
+    servers: Servers, healer: Healer, version: int, gone: int
+):
+    found = {"version": version, "sum_on_hand": -3, "sum_reserved": 2}
+    healer.heal([case("topic stock.erp.v1", "W9", None, found)], POLICIES)
+    told = [read_stock_change(orjson.dumps(envelope)) for _, _, envelope, _, _ in servers.sent]
+    assert [headers for *_, headers in servers.sent] == [[(REPAIR, LEDGER)]] * 2
+    assert [change.operation for change in told] == [Operation.READ, Operation.DELETE]
+    assert [change.version for change in told] == [gone - 1, gone]
+    assert told[0].after is not None
+    assert (told[0].after.on_hand, told[0].after.reserved) == (0, 0)
+
+
+def test_a_deleted_row_that_a_ledger_still_has_units_of_is_deleted_once_more(
+    servers: Servers, healer: Healer
+):
+    found = {"on_hand": 0, "reserved": 0, "version": 9, "sum_on_hand": 65, "sum_reserved": 0}
+    healer.heal([case("topic stock.erp.v1", "W9", None, found)], POLICIES)
+    ((_, _, envelope, _, _),) = servers.sent
+    change = read_stock_change(orjson.dumps(envelope))
+    assert change.before is not None
+    assert (change.before.on_hand, change.version % 2, change.version > 9) == (65, 1, True)
+
+
+def test_a_ghost_goes_the_way_of_its_sku(servers: Servers, healer: Healer):
+    servers.hashes["stock:{S}"] = {b":partition": b"4"}
+    healer.heal([case("redis stock", "W9", None, {"version": 8})], POLICIES)
+    assert servers.sent[0][3] == 4
+
+
+def test_what_only_readers_have_is_said_to_be_gone_as_redis_knows_it(
+    servers: Servers, healer: Healer
+):
+    gone = StockLevel(0, 0, 0, 0, None, 11, 5, deleted=True)
+    servers.hashes["stock:{S}"] = {b"W7": encode_level(gone).encode()}
+    healer.heal([case("redis web", None, None, {"available": 7}, exists=False)], POLICIES)
+    ((topic, key, envelope, _, headers),) = servers.sent
+    assert (topic, orjson.loads(key)) == (STOCK, {"sku": "S", "warehouse": "W7"})
+    assert headers == [(REPAIR, AVAILABILITY)]
+    # A higher one might be the version that Postgres draws for the next row of this key.
+    assert read_stock_change(orjson.dumps(envelope)).version == 11
+
+
+def test_where_redis_knows_nothing_any_warehouse_will_do(servers: Servers, healer: Healer):
+    healer.heal([case("topic stock.web.v1", None, None, {"available": 7}, exists=False)], POLICIES)
+    assert orjson.loads(servers.sent[0][1]) == {"sku": "S", "warehouse": "W1"}
+
+
+def test_an_override_that_postgres_does_not_have_is_said_to_be_gone(
+    servers: Servers, healer: Healer
+):
+    found = ChannelOverride(6, 0, buffer=2, share=5_000, ring_fence=1)._asdict()
+    found = {name: v for name, v in found.items() if name not in ("committed_us", "deleted")}
+    healer.heal([case("redis overrides", "web", None, found)], POLICIES)
+    ((topic, _, envelope, _, headers),) = servers.sent
+    assert (topic, headers) == (CHANNEL_SKU, [])
+    change = read_override_change(orjson.dumps(envelope))
+    assert (change.sku, change.channel) == ("S", "web")
+    assert (change.override.version, change.override.deleted) == (7, True)
+    assert (change.override.share, change.override.ring_fence) == (5_000, 1)

@@ -1,0 +1,187 @@
+"""What counts as drift, when it is healed, and when it is left to a person."""
+
+from collections.abc import Iterable
+
+import pytest
+
+from audit.continuous.inquiry import HEALS, Inquiry
+from audit.continuous.judge import Case, Verdict
+from audit.report import Difference
+from inventory.policy import ChannelKind, ChannelPolicy
+
+WEB = ChannelPolicy("web", ChannelKind.AVAILABILITY, "stock.web.v1")
+PLACE = "redis web"
+
+
+def case(sku: str, version: int = 2, place: str = PLACE, *, ghost: bool = False) -> Case:
+    expected = None if ghost else {"available": 1}
+    difference = Difference(place, sku, None, expected, {"available": 9})
+    return Case(sku, frozenset({("row", "W", version)}), not ghost, (difference,))
+
+
+class World:
+    """Postgres, Redis and Kafka in one: which SKUs differ, and whether anything moves."""
+
+    def __init__(self) -> None:
+        self.cases: dict[str, Case] = {}
+        self.moving: set[str] = set()
+        self.now_us = 1_000
+        self.beat = 0
+        self.stuck: str | None = None
+        self.unsettled: dict[str, str] = {}
+        self.healed: list[str] = []
+        self.heals = True
+        self.now = 0.0
+        self.inquiry = Inquiry(self, self, self, lambda _: self.unsettled, lambda: self.now)
+
+    def look(self, skus: Iterable[str]) -> Verdict:
+        wanted = set(skus)
+        found = {s: c for s, c in self.cases.items() if s in wanted and s not in self.moving}
+        return Verdict(self.now_us, (WEB,), found, frozenset(self.moving & wanted))
+
+    def heal(self, cases, policies) -> None:
+        self.healed += [each.sku for each in cases]
+        if self.heals:
+            for each in cases:
+                del self.cases[each.sku]
+
+    def beat_us(self) -> int:
+        return self.beat
+
+    def captured(self):
+        return {("stock", 0): 7}
+
+    def behind(self, ends) -> str | None:
+        return self.stuck
+
+    def published(self, topics):
+        return {}
+
+    def unread(self, ends) -> str | None:
+        return None
+
+    def steps(self, number: int = 10) -> None:
+        """The pipeline moves on meanwhile."""
+        for _ in range(number):
+            self.beat = self.now_us + 1
+            self.inquiry.step()
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_what_lasts_is_drift_and_is_healed(world: World):
+    world.cases["S"] = case("S")
+    world.inquiry.suspect(["S", "SOUND"])
+    world.steps()
+    assert world.healed == ["S"]
+    assert (world.inquiry.figures.drifted, world.inquiry.figures.healed) == (1, 1)
+    assert (world.inquiry.drift, world.inquiry.suspects) == (0, 0)
+
+
+def test_nothing_counts_before_the_pipeline_has_moved(world: World):
+    world.cases["S"] = case("S")
+    world.inquiry.suspect(["S"])
+    for _ in range(10):
+        world.inquiry.step()
+    assert "heartbeat" in (world.inquiry.waits_for or "")
+    world.stuck = "stockwire-ledger, which is behind"
+    world.steps()
+    assert world.inquiry.waits_for == world.stuck
+    assert (world.inquiry.drift, world.inquiry.suspects, world.healed) == (0, 1, [])
+    world.stuck = None
+    world.steps()
+    assert world.healed == ["S"]
+
+
+def test_what_was_only_in_flight_is_no_drift(world: World):
+    world.cases["S"] = case("S")
+    world.inquiry.suspect(["S"])
+    world.inquiry.step()
+    del world.cases["S"]
+    world.steps()
+    assert (world.inquiry.figures.drifted, world.inquiry.suspects, world.healed) == (0, 0, [])
+
+
+@pytest.mark.parametrize("later", [case("S", version=4), case("S", place="redis app")])
+def test_another_difference_than_before_is_in_flight_itself(world: World, later: Case):
+    world.cases["S"] = case("S")
+    world.inquiry.suspect(["S"])
+    world.inquiry.step()
+    world.cases["S"] = later
+    world.steps()
+    assert (world.inquiry.figures.drifted, world.healed) == (0, [])
+
+
+def test_of_what_moves_while_it_is_looked_at_nothing_is_known(world: World):
+    world.cases["S"] = case("S")
+    world.inquiry.suspect(["S"])
+    world.inquiry.step()
+    world.moving.add("S")
+    world.steps()
+    assert world.healed == []
+
+
+def test_places_that_are_about_to_change_do_not_count(world: World):
+    world.cases["S"] = case("S")
+    world.unsettled = {PLACE: "web is being told of its policy"}
+    world.inquiry.suspect(["S"])
+    world.steps()
+    assert (world.inquiry.suspects, world.healed) == (0, [])
+
+
+def test_an_edit_that_comes_while_it_waits_counts_as_well(world: World):
+    world.cases["S"] = case("S")
+    world.inquiry.suspect(["S"])
+    world.inquiry.step()
+    world.unsettled = {PLACE: "web is being told of its policy"}
+    world.steps()
+    assert world.healed == []
+
+
+def test_ghosts_are_counted(world: World):
+    world.cases["S"] = case("S", ghost=True)
+    world.inquiry.suspect(["S"])
+    world.steps()
+    assert (world.inquiry.figures.healed, world.inquiry.figures.ghosts) == (1, 1)
+
+
+def test_what_comes_back_again_and_again_is_left_to_a_person(world: World):
+    for _ in range(HEALS + 2):
+        world.cases["S"] = case("S")
+        world.inquiry.suspect(["S"])
+        world.steps()
+    assert world.healed == ["S"] * HEALS
+    assert [*world.inquiry.left] == ["S"]
+    assert (world.inquiry.drift, world.inquiry.figures.drifted) == (1, HEALS + 1)
+    del world.cases["S"]
+    world.inquiry.again()
+    world.steps()
+    assert (world.inquiry.drift, [*world.inquiry.left]) == (0, [])
+
+
+def test_what_a_repair_does_not_mend_is_tried_again_and_then_left(world: World):
+    world.heals = False
+    world.cases["S"] = case("S")
+    world.inquiry.suspect(["S"])
+    for _ in range(HEALS + 1):
+        world.steps()
+        world.now += 1_000
+    assert world.healed == ["S"] * HEALS
+    assert [*world.inquiry.left] == ["S"]
+
+
+def test_one_batch_is_healed_at_a_time(world: World):
+    world.heals = False
+    skus = [f"S{n}" for n in range(150)]
+    world.cases = {sku: case(sku) for sku in skus}
+    world.inquiry.suspect(skus)
+    world.steps()
+    assert len(world.healed) == 100
+
+
+def test_suspects_are_bounded(world: World):
+    world.inquiry.suspect(map(str, range(50_000)))
+    assert world.inquiry.suspects == 10_000

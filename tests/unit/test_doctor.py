@@ -1,0 +1,62 @@
+"""What `stockwire doctor` prints."""
+
+import io
+
+import orjson
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from cli import doctor
+from cli.main import app
+from guard.finding import critical, ok, warning
+
+OK = ok("redis", "answers")
+WARNING = warning("clock", "it is late", "figures mislead", "chronyc tracking")
+CRITICAL = critical("slot", "it is gone", "changes are lost", "stockwire recover slot")
+
+
+def run(monkeypatch, findings, *options):
+    monkeypatch.setattr(doctor, "look", lambda *_: None)
+    monkeypatch.setattr(doctor, "examine", lambda _: findings)
+    return CliRunner().invoke(app, ["doctor", *options])
+
+
+@pytest.mark.parametrize(
+    ("findings", "code"), [([OK], 0), ([OK, WARNING], 1), ([OK, WARNING, CRITICAL], 2)]
+)
+def test_the_exit_code_is_that_of_the_worst(monkeypatch, findings, code):
+    assert run(monkeypatch, findings).exit_code == code
+
+
+def test_lines_say_what_why_and_what_mends_it_worst_first(monkeypatch):
+    lines = run(monkeypatch, [WARNING, OK, CRITICAL]).output.splitlines()
+    assert lines[:3] == [
+        "critical  slot: it is gone",
+        "          why: changes are lost",
+        "          mend: stockwire recover slot",
+    ]
+    assert lines[3] == "warning   clock: it is late"
+    assert lines[-1].startswith("1 critical, 1 warnings, of 3 looked at")
+
+
+def test_when_all_is_well_it_says_where_to_look_next(monkeypatch):
+    assert "stockwire audit --once" in run(monkeypatch, [OK]).output
+
+
+def test_json_has_every_finding(monkeypatch):
+    printed = run(monkeypatch, [OK, CRITICAL], "--json").output.splitlines()
+    assert [orjson.loads(line)["severity"] for line in printed] == ["ok", "critical"]
+    assert orjson.loads(printed[1])["mend"] == "stockwire recover slot"
+
+
+def test_a_terminal_gets_a_table():
+    console = Console(file=io.StringIO(), force_terminal=True, width=120, markup=False)
+    doctor.show([OK, CRITICAL], console)
+    assert "stockwire recover slot" in console.file.getvalue()
+
+
+def test_another_stack_is_not_asked_for_health(settings):
+    assert set(doctor.health_ports(settings)) >= {"availability", "ledger", "guardian"}
+    elsewhere = settings.model_copy(update={"kafka_bootstrap": "kafka.example:9092"})
+    assert doctor.health_ports(elsewhere) == {}
