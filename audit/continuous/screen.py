@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
-from audit.compare import StockSnapshot, is_rejected
+from audit.compare import COUNTED_ON, StockSnapshot, is_rejected
 from audit.continuous.texts import (
     available_text,
     level_text,
@@ -121,9 +121,9 @@ class _Screen:
                 and len(message) == 1
                 and (last := message.get(""))
                 and last[0] == available_text(text, promised.restock_at)
-                # A message may be older than Redis and say the same, and never newer.
+                # See `audit.compare`: a message may be older than Redis, and a little newer.
                 and version.isdecimal()
-                and last[1] <= int(version)
+                and last[1] <= int(version) + COUNTED_ON
             ):
                 return False
         return True

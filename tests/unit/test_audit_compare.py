@@ -73,6 +73,16 @@ def test_the_clock_in_redis_must_be_that_of_the_topic(sound: World):
     assert sound.with_told("web", S, version=1).drift() == {"topic stock.web.v1": 1}
 
 
+@pytest.mark.parametrize(("behind", "drifts"), [(1_000_000, False), (1_000_001, True)])
+def test_a_clock_that_started_again_after_a_loss_may_be_a_little_behind(
+    sound: World, behind: int, drifts: bool
+):
+    told = sound.projection.channels["web"][S]["version"]
+    assert isinstance(told, int)
+    drift = {"topic stock.web.v1": 1} if drifts else {}
+    assert sound.with_told("web", S, version=told - behind).drift() == drift
+
+
 def test_what_is_missing_in_redis_is_not_held_against_the_topic(sound: World):
     projection = replace(sound.projection, channels={"app": sound.projection.channels["app"]})
     assert replace(sound, projection=projection).drift() == {"redis web": 1}
