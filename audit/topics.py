@@ -28,6 +28,9 @@ def open_consumer(bootstrap: str) -> Consumer:
             "auto.offset.reset": "earliest",
             "enable.partition.eof": True,
             "fetch.wait.max.ms": 50,
+            # What is fetched ahead waits in memory: by default up to 64 MB and more.
+            "queued.max.messages.kbytes": 8_192,
+            "fetch.max.bytes": 8_388_608,
             # What goes wrong is raised; librdkafka would print it as well.
             "log_level": 2,
         }

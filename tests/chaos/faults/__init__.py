@@ -1,0 +1,1 @@
+"""What is broken, and the proof that it was."""

@@ -1,0 +1,190 @@
+"""Sees every message of channels, outbox and dead letters, and the versions that readers get."""
+
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+
+import orjson
+import redis
+from confluent_kafka import Consumer, Message, TopicPartition
+
+from inventory.names import stock_key
+from inventory.topics import DEAD_LETTER, events_topic
+from stockwire_client.names import availability_key, channel_topic
+from tests.chaos.probe import Probe
+
+EVENTS = events_topic("order")
+_PLACES = {channel_topic(name): name for name in ("web", "app", "wms")}
+_LEDGER = channel_topic("erp")
+#: Their messages carry versions of rows; those of the others a clock of their own.
+LEVELS = frozenset({"wms"})
+#: What a message about the same version says again, word for word.
+_STATE = ("available", "status", "on_hand", "reserved", "safety_stock", "incoming")
+_CHANNELS = ("web", "app")
+_LOOK_EVERY = 0.25
+
+
+class TopicWitness:
+    """Follows the topics from now on, without a group.
+
+    Attributes:
+        events: how often each outbox event arrived, by id.
+        told_again: how many messages were older than what their key was told before, and exact
+            repeats of an earlier one: redelivery, which consumers drop by the version.
+        backwards: messages of availability channels that were older, and no such repeats.
+        overtaken: messages of level channels that were older and new: rows that a snapshot had
+            overtaken. Neither says that the last message of a key is the newest: the audit does.
+        twice: changes that a ledger was told of under two ids: it would count both.
+        dead_letters: what was set aside, as (who, why).
+    """
+
+    def __init__(self, bootstrap: str) -> None:
+        self.remember()
+        self.events: Counter[str] = Counter()
+        self.dead_letters: list[tuple[str, str]] = []
+        self.messages = 0
+        self.probe: Probe | None = None
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap,
+                "group.id": "chaos-witness",
+                "enable.auto.commit": False,
+                "fetch.wait.max.ms": 20,
+                "reconnect.backoff.max.ms": 500,
+                "log_level": 0,
+            }
+        )
+        starts = []
+        for topic in (*_PLACES, _LEDGER, EVENTS, DEAD_LETTER):
+            found = self._consumer.list_topics(topic, timeout=30).topics[topic]
+            for number in found.partitions:
+                part = TopicPartition(topic, number)
+                _, part.offset = self._consumer.get_watermark_offsets(part, timeout=30)
+                starts.append(part)
+        self._consumer.assign(starts)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def remember(self) -> None:
+        """Begin to remember what each key was told."""
+        self.backwards: list[str] = []
+        self.overtaken: list[str] = []
+        self.twice: list[str] = []
+        self._movements: dict[tuple[str, str, int], str] = {}
+        self.told_again = 0
+        self._told: dict[tuple[str, bytes], dict[int, int]] = defaultdict(dict)
+        self._highest: dict[tuple[str, bytes], int] = {}
+
+    def stop(self) -> None:
+        """End."""
+        self._stop.set()
+        self._thread.join(30)
+        self._consumer.close()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            for message in self._consumer.consume(500, timeout=0.02):
+                if message.error() is None:
+                    self._take(message)
+
+    def _take(self, message: Message) -> None:
+        self.messages += 1
+        topic = message.topic()
+        headers = dict(message.headers() or ())
+        if topic == EVENTS:
+            self.events[headers["id"].decode()] += 1
+        elif topic == DEAD_LETTER:
+            who = headers.get("__connect.errors.connector.name", b"connect").decode()
+            why = headers.get("__connect.errors.exception.message", b"").decode()
+            self.dead_letters.append((who, why))
+        elif message.value() is None:
+            return  # a SKU that is gone, or the end of a snapshot
+        elif topic == _LEDGER:
+            self.count(orjson.loads(message.value()))
+        else:
+            place, key = _PLACES[topic], message.key() or b""
+            told = orjson.loads(message.value())
+            self.check(place, key, told["version"], [told.get(name) for name in _STATE])
+            if self.probe is not None and place != "app":
+                units = told["on_hand"] if place == "wms" else told["available"]
+                self.probe.told(place, told["sku"], units)
+
+    def count(self, told: dict) -> None:
+        """Note a ledger's message: one change of a row has one id, however often it is told."""
+        change, movement = (told["sku"], told["warehouse"], told["version"]), told["movement_id"]
+        if self._movements.setdefault(change, movement) != movement:
+            self.twice.append(f"{self._movements[change]} and {movement}")
+
+    def check(self, place: str, key: bytes, version: int, state: object = None) -> None:
+        """Compare a message with what the key was told before, and remember it.
+
+        Args:
+            state: what the message says, but for times.
+        """
+        about, said = (place, key), hash(str(state))
+        told, highest = self._told[about], self._highest.get(about, version)
+        if version < highest:
+            first = next(iter(told))
+            # What is older than all that was seen was told before anybody looked.
+            if told.get(version) == said or version < first:
+                self.told_again += 1
+            else:
+                late = self.overtaken if place in LEVELS else self.backwards
+                late.append(f"{place} {key.decode()}: {highest} then {version}")
+                told[version] = said
+        else:
+            told[version] = said
+            self._highest[about] = version
+
+
+class RedisWitness:
+    """Reads every SKU as a storefront would, and its rows, several times a second.
+
+    Attributes:
+        backwards: versions that were lower than what was read before: those of the channels'
+            numbers, and those of the rows that they are made of.
+    """
+
+    def __init__(self, redis_url: str, skus: Iterable[str]) -> None:
+        self.backwards: list[str] = []
+        self._redis_url = redis_url
+        self._skus = list(skus)
+        self._versions: dict[tuple[str, str], int] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End."""
+        self._stop.set()
+        self._thread.join(30)
+
+    def _run(self) -> None:
+        client = redis.Redis.from_url(self._redis_url, socket_timeout=2, socket_connect_timeout=1)
+        while not self._stop.wait(_LOOK_EVERY):
+            pipe = client.pipeline(transaction=False)
+            for sku in self._skus:
+                pipe.hmget(availability_key(sku), [f"{channel}:version" for channel in _CHANNELS])
+                pipe.hgetall(stock_key(sku))
+            try:
+                answers = iter(pipe.execute())
+            except redis.RedisError:
+                continue
+            for sku, numbers, rows in zip(self._skus, answers, answers, strict=False):
+                for channel, version in zip(_CHANNELS, numbers, strict=True):
+                    if version is not None:
+                        self.check(sku, channel, int(version))
+                for field, row in rows.items():
+                    if not field.startswith(b":"):
+                        self.check(sku, field.decode(), int(row.split()[0]))
+        client.close()
+
+    def check(self, sku: str, what: str, version: int) -> None:
+        """Compare the version of a channel's number or of a row with what was read before."""
+        last = self._versions.get((sku, what), 0)
+        if version < last:
+            self.backwards.append(f"{sku} {what}: {last} then {version} at {time.time():.3f}")
+        # Each step back counts once.
+        self._versions[sku, what] = version
