@@ -25,6 +25,10 @@ _CHANNELS = ("web", "app")
 _LOOK_EVERY = 0.25
 
 
+#: Headers that tell dead letters apart.
+_ORIGIN = ("topic", "partition", "offset")
+
+
 class TopicWitness:
     """Follows the topics from now on, without a group.
 
@@ -36,13 +40,15 @@ class TopicWitness:
         overtaken: messages of level channels that were older and new: rows that a snapshot had
             overtaken. Neither says that the last message of a key is the newest: the audit does.
         twice: changes that a ledger was told of under two ids: it would count both.
-        dead_letters: what was set aside, as (who, why).
+        dead_letters: what was set aside, as (who, why); each record once for each who. Where Redis
+            has lost all, topics are read from their beginning, nonsense included.
     """
 
     def __init__(self, bootstrap: str) -> None:
         self.remember()
         self.events: Counter[str] = Counter()
         self.dead_letters: list[tuple[str, str]] = []
+        self._set_aside: set[tuple[str, ...]] = set()
         self.messages = 0
         self.probe: Probe | None = None
         self._consumer = Consumer(
@@ -60,7 +66,8 @@ class TopicWitness:
             found = self._consumer.list_topics(topic, timeout=30).topics[topic]
             for number in found.partitions:
                 part = TopicPartition(topic, number)
-                _, part.offset = self._consumer.get_watermark_offsets(part, timeout=30)
+                first, end = self._consumer.get_watermark_offsets(part, timeout=30)
+                part.offset = first if topic == DEAD_LETTER else end
                 starts.append(part)
         self._consumer.assign(starts)
         self._stop = threading.Event()
@@ -98,7 +105,10 @@ class TopicWitness:
         elif topic == DEAD_LETTER:
             who = headers.get("__connect.errors.connector.name", b"connect").decode()
             why = headers.get("__connect.errors.exception.message", b"").decode()
-            self.dead_letters.append((who, why))
+            record = (who, *(str(headers.get(f"__connect.errors.{name}")) for name in _ORIGIN))
+            if record not in self._set_aside:
+                self._set_aside.add(record)
+                self.dead_letters.append((who, why))
         elif message.value() is None:
             return  # a SKU that is gone, or the end of a snapshot
         elif topic == _LEDGER:

@@ -249,7 +249,7 @@ def test_a_database_set_back_stops_the_line_until_it_is_recovered(
             said = []
             prepare(settings, said.append)
             assert any("the connector stays stopped" in line for line in said)
-            assert connect.status(CONNECTOR).state == STOPPED
+            eventually(lambda: connect.status(CONNECTOR).state == STOPPED)
             with selling(settings, 63):
                 recover(stack, "database")
             eventually(lambda: health.ready().ok)

@@ -20,6 +20,7 @@ MIGRATIONS = [
     "0004_capture",
     "0005_policy",
     "0006_attribution",
+    "0007_operations",
 ]
 
 
