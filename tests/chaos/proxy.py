@@ -213,15 +213,22 @@ class Proxy:
             rule.lifted.set()
 
 
+#: Parts that connect to others. Looking through all processes, and the broker's thousands of files,
+#: took so long that clients gave up and came again, faster than they were told apart.
+_CLIENTS = frozenset({"availability", "ledger", "auditor", "guardian", "connect"})
+
+
 def holder(port: int) -> str:
     """The supervised part whose process holds a local TCP port."""
-    for connection in psutil.net_connections("tcp"):
-        if connection.laddr and connection.laddr.port == port and connection.pid:
-            try:
-                found = psutil.Process(connection.pid).environ().get("SUPERVISOR_PROCESS_NAME")
-            except (psutil.NoSuchProcess, psutil.AccessDenied):
-                return OUTSIDE
-            return found or OUTSIDE
+    for process in psutil.process_iter():
+        try:
+            # Asked each time: a process gets its environment a moment after it has begun.
+            part = process.environ().get("SUPERVISOR_PROCESS_NAME", "")
+            held = process.net_connections("tcp") if part in _CLIENTS else []
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+        if any(connection.laddr and connection.laddr.port == port for connection in held):
+            return part
     return OUTSIDE
 
 
