@@ -25,7 +25,7 @@ WORKERS = tuple(COMMANDS)
 
 #: They look on, and give way to those who do the work.
 _ONLOOKERS = frozenset({"auditor", "guardian"})
-_GIVE_WAY = ("nice", "-n", "5")
+_GIVE_WAY = ("nice", "-n", "19")
 
 _ANSWER_SECONDS = 2.0
 
