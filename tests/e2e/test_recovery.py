@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import psycopg
 import pytest
+from psycopg import sql
 from redis import Redis
 
 from audit.auditor import Auditor
@@ -259,17 +260,21 @@ def test_a_database_set_back_stops_the_line_until_it_is_recovered(
         assert redis.hget(availability_key(f"{sku}-updated"), "web") == b"4"
 
 
+def about(name, statement, *schemas):
+    """A statement about the relation of this name in one or two schemas."""
+    return sql.SQL(statement).format(*(sql.Identifier(schema, name) for schema in schemas))
+
+
 @contextmanager
 def backed_up(admin):
     """Copies of the tables and of the sequences as they are now."""
     admin.execute("CREATE SCHEMA backup")
     try:
         for table in TABLES:
-            admin.execute(f"CREATE TABLE backup.{table} AS TABLE inventory.{table}")
+            admin.execute(about(table, "CREATE TABLE {} AS TABLE {}", "backup", "inventory"))
         for sequence in ("stock_version", "policy_version"):
-            admin.execute(
-                f"CREATE TABLE backup.{sequence} AS SELECT last_value FROM inventory.{sequence}"
-            )
+            copy = "CREATE TABLE {} AS SELECT last_value FROM {}"
+            admin.execute(about(sequence, copy, "backup", "inventory"))
         yield
     finally:
         admin.execute("DROP SCHEMA backup CASCADE")
@@ -280,9 +285,10 @@ def restore(admin):
     with admin.transaction():
         admin.execute("SET LOCAL session_replication_role = replica")
         for table in TABLES:
-            admin.execute(f"DELETE FROM inventory.{table}")
-            admin.execute(f"INSERT INTO inventory.{table} SELECT * FROM backup.{table}")
+            admin.execute(about(table, "DELETE FROM {}", "inventory"))
+            admin.execute(about(table, "INSERT INTO {} SELECT * FROM {}", "inventory", "backup"))
         for sequence in ("stock_version", "policy_version"):
             admin.execute(
-                f"SELECT setval('inventory.{sequence}', last_value) FROM backup.{sequence}"
+                about(sequence, "SELECT setval(%s, last_value) FROM {}", "backup"),
+                [f"inventory.{sequence}"],
             )
