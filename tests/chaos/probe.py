@@ -33,7 +33,6 @@ class Probe:
         self._committed: dict[int, float] = {}
         self._seen: dict[str, dict[str, int]] = {"redis": {}, "web": {}, "wms": {}}
         self._stale_at: dict[str, float] = {}
-        self._stale_since: dict[str, float] = {}
         self._latencies: list[tuple[float, float]] = []
         self._stop = threading.Event()
         self._may_commit = threading.Event()
@@ -90,10 +89,6 @@ class Probe:
             place: at if (at := self._stale_at.get(place, 0.0)) > since else None
             for place in self._seen
         }
-
-    def first_stale(self, since: float) -> float | None:
-        """When any place stopped being fresh after `since`."""
-        return min((at for at in self._stale_since.values() if at > since), default=None)
 
     def latencies(self, since: float) -> list[float]:
         """Commit to Redis, in seconds, of the probes committed after `since`."""
@@ -157,8 +152,6 @@ class Probe:
     def _judge(self, now: float) -> None:
         for place in self._seen:
             if now - self._oldest(place) >= FRESH_SECONDS:
-                if now - self._stale_at.get(place, 0.0) > FRESH_SECONDS:
-                    self._stale_since[place] = now
                 self._stale_at[place] = now
 
 

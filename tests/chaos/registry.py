@@ -13,15 +13,13 @@ from tests.chaos.faults.network import blackhole, latency, reset
 from tests.chaos.faults.postgres import ddl, primary_keys, terminate_walsender, wrong_password
 from tests.chaos.faults.redis import (
     add_ghost,
-    auditor_runs,
     delete_key,
     flush_all,
-    loss_is_noticed,
     restart_behind,
     restart_empty,
 )
 from tests.chaos.faults.signals import freeze, kill
-from tests.chaos.faults.wal import no_recovery, slot_dropped, wal_removed
+from tests.chaos.faults.wal import slot_dropped, wal_removed
 
 _PARTS = ("availability", "ledger", "redis", "kafka", "connect", "postgres")
 
@@ -149,29 +147,25 @@ FAULTS: tuple[Fault, ...] = (
         flush_all,
         short=True,
         clocks_restart=True,
-        needs=loss_is_noticed,
     ),
     Fault(
         "redis empty",
         "restart without persistence",
         restart_empty,
         clocks_restart=True,
-        needs=loss_is_noticed,
     ),
     Fault(
         "redis behind",
         "Redis comes back as it was seconds ago",
         restart_behind,
         clocks_restart=True,
-        needs=loss_is_noticed,
     ),
-    Fault("key deleted", "two keys are deleted", delete_key, healed_by=AUDITOR, needs=auditor_runs),
+    Fault("key deleted", "two keys are deleted", delete_key, healed_by=AUDITOR),
     Fault(
         "ghost added",
         "a SKU that Postgres does not know",
         add_ghost,
         healed_by=AUDITOR,
-        needs=auditor_runs,
     ),
     Fault(
         "failover with slot",
@@ -184,7 +178,6 @@ FAULTS: tuple[Fault, ...] = (
         "failover to a second Postgres, which has no slot",
         partial(failover, synced=False),
         healed_by=RECOVER,
-        needs=no_recovery,
         snapshot=True,
         patience=180.0,
     ),
@@ -193,7 +186,6 @@ FAULTS: tuple[Fault, ...] = (
         "the replication slot is dropped",
         slot_dropped,
         healed_by=RECOVER,
-        needs=no_recovery,
         snapshot=True,
         patience=180.0,
     ),
@@ -202,7 +194,6 @@ FAULTS: tuple[Fault, ...] = (
         "`max_slot_wal_keep_size` hit while Connect is away",
         wal_removed,
         healed_by=RECOVER,
-        needs=no_recovery,
         snapshot=True,
         patience=180.0,
     ),

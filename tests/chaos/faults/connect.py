@@ -70,7 +70,7 @@ def during_transactions(world: Watched, timeline: Timeline) -> None:
                 # One of them at a time is through while the others are open.
                 if number % 10 == 9:
                     connections[number // 10].commit()
-                time.sleep(0.05)
+                time.sleep(0.05)  # They stay open for seconds: that is what Connect dies in.
 
         steps()
         kill(world, timeline, "connect")

@@ -1,9 +1,7 @@
 """Redis loses all of its data, some of it, or holds what nobody has put there."""
 
 import shutil
-from importlib.util import find_spec
 
-import inventory.errors
 from inventory.names import stock_key
 from inventory.stock import StockLevel
 from projections.codec import encode_level
@@ -14,19 +12,6 @@ from tests.polling import eventually
 
 _RARE = ("SKU-00287", "SKU-00288")
 _GHOST = "GHOST-1"
-_LAST_SECONDS = 3.0
-
-
-def loss_is_noticed() -> str | None:
-    """Why a loss of Redis would not be noticed here."""
-    if hasattr(inventory.errors, "ProjectionLost"):
-        return None
-    return "the worker does not notice yet that Redis has lost data"
-
-
-def auditor_runs() -> str | None:
-    """Why drift would not be healed here."""
-    return None if find_spec("audit.__main__") else "there is no auditor process yet"
 
 
 def flush_all(world: World, timeline: Timeline) -> None:

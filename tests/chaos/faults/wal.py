@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 
 import psycopg
 
@@ -19,11 +18,6 @@ _STATUS = "SELECT wal_status FROM pg_replication_slots WHERE slot_name = %s"
 _WRITE_MB = "SELECT pg_logical_emit_message(false, 'chaos', repeat('x', 1000000))"
 _RELOAD = "SELECT pg_reload_conf()"
 _MB = 200
-
-
-def no_recovery() -> str | None:
-    """Why a lost slot cannot be recovered here."""
-    return None if find_spec("cli.recover") else "there is no `stockwire recover slot` yet"
 
 
 def slot_dropped(world: World, timeline: Timeline) -> None:
