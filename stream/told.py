@@ -50,6 +50,8 @@ class Told:
         self._whole: set[tuple[int, str]] = set()
         self._noted: tuple[int, int] | None = None
         self._noted_partitions: set[int] = set()
+        #: Channels that are gone together with their topic.
+        self._unheard: set[str] = set()
         self.setbacks: Counter[str] = Counter()
         self.looks = 0
 
@@ -58,8 +60,9 @@ class Told:
         return (partition, channel) in self._whole
 
     def topics(self) -> dict[str, str]:
-        """The topic of each channel, also of those that are gone."""
-        gone = self._table.departed(ChannelKind.AVAILABILITY)
+        """The topic of each channel, also of those that are gone, if somebody may read it."""
+        departed = self._table.departed(ChannelKind.AVAILABILITY)
+        gone = [policy for policy in departed if policy.name not in self._unheard]
         return {policy.name: policy.topic for policy in (*gone, *self._listed())}
 
     async def policies(self, partitions: Collection[int]) -> PolicySet:
@@ -142,17 +145,17 @@ class Told:
     async def missing(self, topics: Collection[str]) -> None:
         """Note that these topics do not exist: one made anew has to be told everything.
 
-        A channel that is gone together with its topic is forgotten: nobody is left to be told.
+        Of a channel that is gone together with its topic nobody is left to be told; the projection
+        still has its numbers.
         """
-        gone, listed = (
+        self._unheard, listed = (
             {policy.name for policy in policies if policy.topic in topics}
             for policies in (self._table.departed(ChannelKind.AVAILABILITY), self._listed())
         )
         async with self._lock:
             for partition in self._assigned():
                 marks = self._marks.setdefault(partition, {})
-                noted = {name: mark for name, mark in marks.items() if name not in gone}
-                noted |= dict.fromkeys(listed, NOT_WHOLE)
+                noted = marks | dict.fromkeys(listed, NOT_WHOLE)
                 if noted != marks:
                     self._marks[partition] = noted
                     self._whole -= {(partition, name) for name in listed}

@@ -15,6 +15,7 @@ from projections.codec import PUBLISHED
 from projections.marks import MARKS_KEY, REFUSALS_KEY, Marks
 from projections.ports import SkuChanges
 from projections.writer import ProjectionWriter
+from stockwire_client.names import availability_key
 from stream.agents.availability import AvailabilityAgent
 from stream.alerts import Alerts
 from stream.inbox import Batch, Inbox
@@ -137,6 +138,10 @@ class Shop:
         """The version of a SKU's projection in Redis."""
         return json.loads(self.runner.run(self.redis.hget(stock_key(sku), PUBLISHED)))[2]
 
+    def readers(self, sku):
+        """Fields of the hash that readers get."""
+        return self.runner.run(self.redis.hkeys(availability_key(sku)))
+
     def scans(self):
         """How often Redis was asked for SKUs so far."""
         return self.runner.run(self.redis.info("commandstats")).get("cmdstat_scan", {"calls": 0})[
@@ -237,12 +242,38 @@ def test_a_channel_that_is_gone_has_nothing_left(shop):
     assert len(shop.publisher.published) == before, "and is not told again"
 
 
-def test_a_channel_that_is_gone_with_its_topic_is_forgotten(shop):
+def test_a_channel_that_is_gone_with_its_topic_has_nothing_left_either(shop):
     shop.publisher.closed.add("stock.web.v1")
     shop.publisher.reason = NO_SUCH_TOPIC
     leave(shop, "web")
+    shop.sell(SKUS[1], 4)
     shop.finish()
     assert shop.marks() == {part: {} for part in range(PARTS)}
+    assert shop.runner.run(shop.redis.keys("availability:*")) == []
+
+
+@pytest.mark.parametrize(
+    "successor",
+    [
+        ChannelPolicy("shop", ChannelKind.AVAILABILITY, "stock.web.v1"),
+        ChannelPolicy("shop", ChannelKind.LEVEL, "stock.web.v1"),
+        ChannelPolicy("web", ChannelKind.LEVEL, "stock.web.v2"),
+    ],
+    ids=["with the same topic", "of rows with the same topic", "by the same name of another kind"],
+)
+def test_a_channel_that_another_has_replaced_leaves_the_projection(make, successor):
+    shop = make(channel("web"), channel("app"))
+    for sku in SKUS:
+        shop.sell(sku, 10)
+    shop.finish()
+    if successor.name != "web":
+        leave(shop, "web")
+    shop.table.put(successor)
+    shop.finish()
+    for sku in SKUS:
+        names = {name.partition(b":")[0] for name in shop.readers(sku)}
+        assert b"web" not in names
+        assert b"app" in names
 
 
 def test_what_a_topic_refuses_is_made_good_and_others_are_not_bothered(make):
