@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import psycopg
@@ -52,17 +53,28 @@ def snapshot_of(
     rejected = 0
     own = {policy.echo_of for policy in policies if policy.echo_of is not None}
     for row in rows:
-        sku, warehouse, on_hand, reserved, safety, incoming, arrives, version, at_us, cause = row
+        sku, warehouse, *level, cause = row
         if is_rejected(sku, warehouse):
             rejected += 1
             continue
-        incoming_at = None if arrives is None else milliseconds(arrives)
-        levels.setdefault(sku, {})[warehouse] = StockLevel(
-            on_hand, reserved, safety, incoming, incoming_at, version, at_us
-        )
+        levels.setdefault(sku, {})[warehouse] = level_in(*level)
         if cause in own:
             echoes[Key(sku, warehouse)] = cause
     return StockSnapshot(levels, policies, rejected, overrides, echoes)
+
+
+def level_in(
+    on_hand: int,
+    reserved: int,
+    safety_stock: int,
+    incoming: int,
+    incoming_at: datetime | None,
+    version: int,
+    committed_us: int,
+) -> StockLevel:
+    """The level in a row of `audit_stock` or `rebuild_rows`, from its third column on."""
+    arrives = None if incoming_at is None else milliseconds(incoming_at)
+    return StockLevel(on_hand, reserved, safety_stock, incoming, arrives, version, committed_us)
 
 
 def read_latest_change(conninfo: str) -> RowVersion | None:

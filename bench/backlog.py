@@ -9,11 +9,10 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicP
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from inventory.errors import Outage
+from inventory.groups import GROUPS
 from inventory.topics import STOCK
-from stream.worker import AGENTS, group_id
 
 #: The workers' consumer groups.
-GROUPS = tuple(group_id(agent) for agent in AGENTS)
 
 _TIMEOUT_SECONDS = 30
 _POLL_SECONDS = 0.1

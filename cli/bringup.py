@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -12,21 +11,17 @@ from confluent_kafka.admin import AdminClient
 from rich.console import Console
 from rich.status import Status
 
-import connectors
 from compose.embedded.stack import Stack
-from connectors.apply import apply, load_connector
+from connectors.apply import CONNECTOR, CONNECTOR_FILE, apply, load_connector
 from connectors.client import ConnectClient
 from connectors.topics import ensure_topics
 from guard.facts_postgres import open_database, read_stop
 from inventory.errors import StackError
+from inventory.groups import group_id
 from inventory.settings import Settings
 from inventory.topics import ALL_TOPICS, STOCK
 from sql.migrate import migrate
-from stream.worker import AGENTS, client_id, group_id
-
-#: The one connector of this stack and its file.
-CONNECTOR = "inventory"
-CONNECTOR_FILE = Path(connectors.__file__).parent / f"{CONNECTOR}.json"
+from stream.worker import AGENTS, client_id
 
 _WORKERS_DEADLINE = 60.0
 

@@ -17,13 +17,13 @@ from cli.standing import (
     ledger_standing,
     read_refusals,
 )
+from inventory import standing as ledger
 from inventory.errors import AuditError, Outage
 from inventory.policy import ChannelKind, ChannelPolicy
 from inventory.settings import Settings
 from inventory.topics import STOCK
 from projections.marks import REFUSALS_KEY, Marks
 from projections.outage import redis_outages
-from stream import standing as ledger
 from stream.standing import read_standings
 
 

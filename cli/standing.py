@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import orjson
 
+from inventory import standing as ledger
 from inventory.policy import ChannelPolicy, rules_digest
-from stream import standing as ledger
+from stream.standing import terms
 
 
 class State(StrEnum):
@@ -113,13 +114,13 @@ def ledger_standing(
         kept: by partition of the stock topic, see `stream.standing`.
         ends: the offset after the last record of each of these partitions.
     """
-    terms = ledger.terms(policy)
+    wanted = terms(policy)
     missing = {
         number: kept.get(number)
         for number in ends
         if (found := kept.get(number)) is None
         or found.state is not ledger.State.LIVE
-        or found.digest != terms
+        or found.digest != wanted
     }
     told = len(ends) - len(missing)
     if not missing:

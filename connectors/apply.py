@@ -10,6 +10,10 @@ from pathlib import Path
 from connectors.client import ConnectClient, ConnectorStatus
 from inventory.errors import ConnectorError
 
+#: The one connector of this stack and its file.
+CONNECTOR = "inventory"
+CONNECTOR_FILE = Path(__file__).parent / f"{CONNECTOR}.json"
+
 _POLL_SECONDS = 0.25
 
 

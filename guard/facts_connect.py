@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from connectors.apply import CONNECTOR
 from connectors.client import ConnectClient
 from guard.facts import ConnectFacts, Unread
-from guard.names import CONNECTOR
 from inventory.errors import ConnectorError
 
 _SECONDS = 5.0

@@ -10,6 +10,7 @@ import psycopg
 import structlog
 from redis.exceptions import RedisError
 
+from connectors.apply import CONNECTOR
 from connectors.client import ConnectorStatus
 from guard.checks.versions import set_back
 from guard.decide import ALL_CHECKS, Action, Check, Decision, Observation, State, decide
@@ -23,7 +24,6 @@ from guard.facts_postgres import (
     read_wal_position,
 )
 from guard.facts_redis import open_redis
-from guard.names import CONNECTOR
 from health import Health
 from inventory.errors import ConnectorError, Outage
 from inventory.settings import Settings

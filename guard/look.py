@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from connectors.apply import load_connector
+from connectors.apply import CONNECTOR_FILE, load_connector
 from guard.facts import ConnectFacts, Facts, RedisFacts, Unread
 from guard.facts_connect import open_connect, read_connect
 from guard.facts_health import read_process
 from guard.facts_kafka import read_kafka
 from guard.facts_postgres import read_postgres
 from guard.facts_redis import open_redis, read_redis
-from guard.names import CONNECTOR_FILE, GROUPS
+from inventory.groups import GROUPS
 from inventory.settings import Settings
 from inventory.topics import ALL_TOPICS
 

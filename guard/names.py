@@ -1,12 +1,6 @@
 """What is guarded, by name."""
 
-from pathlib import Path
-
-import connectors
-
-#: The connector, its file, and what the file calls its slot and its publication.
-CONNECTOR = "inventory"
-CONNECTOR_FILE = Path(connectors.__file__).parent / f"{CONNECTOR}.json"
+#: What the connector's file calls its slot and its publication.
 SLOT = "stockwire_inventory"
 PUBLICATION = "stockwire"
 CDC_ROLE = "stockwire_debezium"
@@ -24,6 +18,3 @@ RIGHTS = (
     ("UPDATE", "inventory.heartbeat"),
     ("INSERT", "inventory.debezium_signal"),
 )
-
-#: The consumer groups of the two apps.
-GROUPS = ("stockwire-availability", "stockwire-ledger")

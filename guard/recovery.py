@@ -8,13 +8,13 @@ from contextlib import contextmanager
 
 import psycopg
 
+from connectors.apply import CONNECTOR
 from connectors.client import ConnectClient
 from guard.checks.versions import RECOVER_DATABASE, set_back
 from guard.facts_connect import stored_position
 from guard.facts_postgres import read_stock_version, read_stop, read_wal_position
 from guard.facts_redis import open_redis
 from guard.ghosts import bury_ghosts
-from guard.names import CONNECTOR
 from guard.steps import (
     Say,
     Snapshot,

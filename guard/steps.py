@@ -7,11 +7,12 @@ import orjson
 import psycopg
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from connectors.apply import apply, load_connector
+from connectors.apply import CONNECTOR, CONNECTOR_FILE, apply, load_connector
 from connectors.client import STOPPED, ConnectClient
-from guard.names import CONNECTOR, CONNECTOR_FILE, GROUPS, SLOT
+from guard.names import SLOT
 from guard.reading import ends, kafka_outages, unconfirmed
 from inventory.errors import ConnectorError, StackError
+from inventory.groups import GROUPS
 from inventory.topics import CHANNEL, CHANNEL_SKU, HEARTBEAT, STOCK
 from sql.queries import load_queries
 

@@ -11,10 +11,10 @@ from typing import Any
 import psycopg
 
 from audit.compare import is_rejected
-from audit.postgres import overrides_in
+from audit.postgres import level_in, overrides_in
 from inventory.errors import Outage
 from inventory.policy import ChannelOverride
-from inventory.stock import StockLevel, milliseconds
+from inventory.stock import StockLevel
 from projections.ports import Changes, SkuChanges
 from rebuild.portion import Portion
 from sql.queries import load_queries
@@ -95,19 +95,11 @@ class RowSource:
     ) -> Portion:
         levels: dict[str, dict[str, StockLevel]] = {}
         rejected = 0
-        for sku, warehouse, on_hand, reserved, safety, incoming, arrives, version, at_us in rows:
+        for sku, warehouse, *level in rows:
             if is_rejected(sku, warehouse):
                 rejected += 1
                 continue
-            levels.setdefault(sku, {})[warehouse] = StockLevel(
-                on_hand,
-                reserved,
-                safety,
-                incoming,
-                None if arrives is None else milliseconds(arrives),
-                version,
-                at_us,
-            )
+            levels.setdefault(sku, {})[warehouse] = level_in(*level)
         overrides = self._overrides(sorted({*levels, *skus}))
         changes = {
             sku: SkuChanges(levels.get(sku, {}), overrides.get(sku, {}))

@@ -7,8 +7,9 @@ import orjson
 from confluent_kafka import KafkaException, Producer
 from redis import Redis
 
+from connectors.signals import KEY, snapshot_signal
 from inventory.errors import Outage
-from inventory.topics import SCHEMA, SIGNALS, TOPIC_PREFIX
+from inventory.topics import SCHEMA, SIGNALS
 from projections.marks import BEHIND, MARKS_KEY, NOT_WHOLE, SET_MARKS
 from projections.outage import redis_outages
 
@@ -71,13 +72,10 @@ def tell_again(redis: Redis, bootstrap: str, channels: Collection[str]) -> None:
 
 def _send_policies_again(bootstrap: str) -> None:
     """Have Debezium read the policies again: workers look at their marks when one comes."""
-    signal = {
-        "type": "execute-snapshot",
-        "data": {"type": "incremental", "data-collections": [f"{SCHEMA}.channel"]},
-    }
+    signal = snapshot_signal({f"{SCHEMA}.channel": None})
     producer = Producer({"bootstrap.servers": bootstrap, "acks": "all", "log_level": 0})
     try:
-        producer.produce(SIGNALS, key=TOPIC_PREFIX.encode(), value=orjson.dumps(signal))
+        producer.produce(SIGNALS, key=KEY, value=signal)
         left = producer.flush(_TIMEOUT)
     except KafkaException as exc:
         raise Outage(f"Kafka takes no signal ({exc.args[0].str()}); see that it runs.") from exc

@@ -9,6 +9,7 @@ from audit.topics import kafka_outages, open_consumer, watermarks
 from connectors.envelope import read_stock_change
 from connectors.policy_envelope import read_override_change
 from inventory.errors import InvalidEvent, Outage
+from inventory.groups import LEDGER, REPAIR
 from inventory.policy import ChannelOverride
 from inventory.stock import StockLevel, level_of
 from inventory.topics import CHANNEL_SKU, STOCK
@@ -20,9 +21,6 @@ TOPICS = (CHANNEL_SKU, STOCK)
 
 #: Records of a portion: about 5 MB.
 RECORDS = 5_000
-
-#: The header of a record that repairs what one app alone has wrong, and names that app.
-_REPAIR = "stockwire_repair"
 
 _TIMEOUT = 15.0
 _POLL = 0.2
@@ -173,7 +171,7 @@ def portion_of(records: Iterable[Message], positions: Mapping[str, str]) -> Port
         count += 1
         value, headers = record.value(), record.headers()
         # A tombstone follows its delete event and says nothing new.
-        if value is None or (headers and (_REPAIR, b"ledger") in headers):
+        if value is None or (headers and (REPAIR, LEDGER.encode()) in headers):
             continue
         try:
             if record.topic() == CHANNEL_SKU:

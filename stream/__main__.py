@@ -7,9 +7,9 @@ import sys
 
 import uvloop
 
+from health.logs import configure_logging
 from inventory.errors import StockwireError
 from inventory.settings import load_settings
-from stream.logs import configure_logging
 from stream.worker import AGENTS, run_worker
 
 

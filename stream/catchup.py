@@ -14,12 +14,13 @@ import structlog
 
 from inventory.messages import OutgoingMessage
 from inventory.policy import ChannelKind
+from inventory.standing import Standing, State
 from stream.job import Job
 from stream.place import Place
 from stream.publisher import Later, Publisher
 from stream.retry import until_it_works
 from stream.roll import Handed, Roll
-from stream.standing import Standing, Standings, State
+from stream.standing import Standings
 from stream.stock_reader import Chunk, Read
 
 log = structlog.stdlib.get_logger(__name__)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from connectors.envelope import read_stock_change
 from connectors.policy_envelope import OverrideChange, read_override_change
 from inventory.errors import InvalidEvent
+from inventory.groups import REPAIR, group_id
 from inventory.messages import OutgoingMessage
 from inventory.policy import ChannelOverride
 from inventory.stock import Operation, StockChange, StockLevel, level_of
@@ -14,9 +15,6 @@ from projections.ports import Changes, SkuChanges
 from stockwire_client.contract import TRACEPARENT
 from stream.dead_letter import dead_letter
 from stream.inbox import Record
-
-#: Header of a record of the stock topic that is meant for one of the apps alone: its name.
-REPAIR = "stockwire_repair"
 
 
 class Decoded(NamedTuple):
@@ -65,7 +63,7 @@ def decode(records: Iterable[Record], consumer: str) -> Decoded:
 
 def _is_for_another(record: Record, consumer: str) -> bool:
     addressee = dict(record.headers).get(REPAIR)
-    return addressee is not None and b"stockwire-" + addressee != consumer.encode()
+    return addressee is not None and group_id(addressee.decode(errors="replace")) != consumer
 
 
 def conflate(decoded: Decoded) -> Changes:

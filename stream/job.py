@@ -3,13 +3,14 @@
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from inventory.groups import LEDGER, group_id
 from inventory.messages import OutgoingMessage, snapshot_end
 from inventory.policy import ChannelKind, ChannelPolicy
+from inventory.standing import State
 from inventory.stock import StockChange
 from stream.changes import decode
 from stream.inbox import Record
 from stream.place import Place, gaps_in
-from stream.standing import GROUP, State
 from stream.stock_reader import Reading
 from stream.telling import changes_told, farewell, state_told
 
@@ -116,4 +117,4 @@ class Job:
 
 def _changes(records: Iterable[Record]) -> list[StockChange]:
     """The live path has set aside what cannot be read."""
-    return decode(records, GROUP).changes
+    return decode(records, group_id(LEDGER)).changes

@@ -7,9 +7,10 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from inventory.policy import ChannelKind, ChannelPolicy
+from inventory.standing import Standing, State
 from stream.inbox import Record
 from stream.lane import Refusal
-from stream.standing import Standing, State, terms
+from stream.standing import terms
 
 COMPACTED = "compaction has taken records that it was not told"
 

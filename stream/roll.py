@@ -16,12 +16,13 @@ import structlog
 
 from inventory.messages import OutgoingMessage
 from inventory.policy import ChannelKind
+from inventory.standing import Standing, State
 from stream.inbox import Inbox, Record
 from stream.place import COMPACTED, Missed, Passage, Place, divide, joining, kept_place
 from stream.policy import PolicyTable
 from stream.publisher import Publisher
 from stream.retry import until_it_works
-from stream.standing import Standing, Standings, State, terms
+from stream.standing import Standings, terms
 
 log = structlog.stdlib.get_logger(__name__)
 

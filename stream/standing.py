@@ -8,11 +8,9 @@ its committed offset and metadata say whether the channel is live, or which reco
 import asyncio
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future
-from enum import StrEnum
 from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-import orjson
 from confluent_kafka import (
     ConsumerGroupTopicPartitions,
     KafkaError,
@@ -23,50 +21,12 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from inventory.errors import Outage
+from inventory.groups import LEDGER, channel_group, group_id
 from inventory.policy import ChannelPolicy
+from inventory.standing import Standing
 from inventory.topics import STOCK
 
-#: The group of the workers; its committed offsets say how far the stock topic has been told.
-GROUP = "stockwire-ledger"
-
 _TIMEOUT = 5.0
-
-#: Kafka takes 4 KiB of metadata.
-_MOST_REASON = 500
-
-
-class State(StrEnum):
-    """How a channel stands in one partition of the stock topic."""
-
-    LIVE = "live"
-    """Told by the live path, from the offset on."""
-    BEHIND = "behind"
-    """Not told from the offset on."""
-    JOINING = "joining"
-    """To be told everything, from the beginning on."""
-    LEAVING = "leaving"
-    """Gone, and to be told so."""
-    LEFT = "left"
-    """Gone, and told so."""
-
-
-class Standing(NamedTuple):
-    """How a channel stands in one partition of the stock topic.
-
-    Attributes:
-        offset: of the stock topic.
-        digest: of what the channel is told and where, see `terms`.
-        reason: why it is not live.
-        since: when this began, in seconds since the epoch.
-        topic: id of the channel's topic, empty if it is not known: one of the same name is empty.
-    """
-
-    state: State
-    offset: int
-    digest: str
-    reason: str | None = None
-    since: float = 0.0
-    topic: str = ""
 
 
 class Topic(NamedTuple):
@@ -81,11 +41,6 @@ def terms(policy: ChannelPolicy) -> str:
     warehouses = None if policy.warehouses is None else sorted(policy.warehouses)
     said = repr((policy.kind.value, policy.topic, warehouses))
     return blake2b(said.encode(), digest_size=8).hexdigest()
-
-
-def channel_group(channel: str) -> str:
-    """The consumer group that holds a channel's standings."""
-    return f"{GROUP}.{channel}"
 
 
 class Standings(Protocol):
@@ -132,7 +87,7 @@ class KafkaStandings:
 
     async def positions(self) -> dict[int, int]:
         """See `Standings.positions`."""
-        return {part.partition: part.offset for part in await self._committed(GROUP)}
+        return {part.partition: part.offset for part in await self._committed(group_id(LEDGER))}
 
     async def read(self) -> dict[str, dict[int, Standing]]:
         """See `Standings.read`."""
@@ -150,7 +105,7 @@ class KafkaStandings:
     async def write(self, channel: str, standings: Mapping[int, Standing]) -> None:
         """See `Standings.write`."""
         parts = [
-            TopicPartition(STOCK, partition, standing.offset, metadata=_metadata(standing))
+            TopicPartition(STOCK, partition, standing.offset, metadata=standing.metadata())
             for partition, standing in standings.items()
         ]
         request = ConsumerGroupTopicPartitions(channel_group(channel), parts)
@@ -232,27 +187,7 @@ async def _answered(future: "Future[_T]", but: Collection[int] = ()) -> _T | Any
         raise Outage(f"Kafka does not answer: {exc.args[0].str()}") from exc
 
 
-def _metadata(standing: Standing) -> str:
-    said = standing._asdict()
-    del said["offset"]
-    said["reason"] = standing.reason and standing.reason[:_MOST_REASON]
-    return orjson.dumps(said).decode()
-
-
 def _standings(parts: list[TopicPartition]) -> dict[int, Standing]:
-    found = {}
-    for part in parts:
-        try:
-            said = orjson.loads(part.metadata or "")
-            found[part.partition] = Standing(
-                State(said["state"]),
-                part.offset,
-                str(said["digest"]),
-                said.get("reason"),
-                float(said.get("since", 0.0)),
-                str(said.get("topic", "")),
-            )
-        except (ValueError, KeyError, TypeError):
-            # Not of our making, such as a reset by hand: told everything anew.
-            continue
-    return found
+    # What is not of our making is left out: told everything anew.
+    read = ((part.partition, Standing.read(part.offset, part.metadata)) for part in parts)
+    return {partition: standing for partition, standing in read if standing is not None}

@@ -14,8 +14,9 @@ import structlog
 
 from health import Health, serve
 from inventory.errors import ProjectionLost, StockwireError
+from inventory.groups import AVAILABILITY, LEDGER, READS, group_id
 from inventory.settings import Settings
-from inventory.topics import ALERTS, CHANNEL_SKU, DEAD_LETTER, STOCK
+from inventory.topics import ALERTS, DEAD_LETTER, STOCK
 from projections.checkpoint import Checkpoints
 from projections.marks import Marks
 from projections.writer import ProjectionWriter
@@ -105,7 +106,7 @@ def availability_work(parts: Parts) -> Work:
         Checkpoints(client),
         projector,
         told,
-        TOPICS["availability"],
+        READS[AVAILABILITY],
         lambda: parts.inbox.epoch,
         lambda text: parts.health.problem(PROJECTION, text),
     )
@@ -139,18 +140,8 @@ def ledger_work(parts: Parts) -> Work:
 
 
 AGENTS: MappingProxyType[str, MakeWork] = MappingProxyType(
-    {"availability": availability_work, "ledger": ledger_work}
+    {AVAILABILITY: availability_work, LEDGER: ledger_work}
 )
-
-#: What each agent reads; topics of one agent are divided among its workers alike.
-TOPICS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
-    {"availability": (STOCK, CHANNEL_SKU), "ledger": (STOCK,)}
-)
-
-
-def group_id(agent: str) -> str:
-    """The consumer group that all workers of an agent form."""
-    return f"stockwire-{agent}"
 
 
 def client_id(agent: str, pid: int) -> str:
@@ -226,7 +217,7 @@ async def run_worker(
             app.begin = begin
         if watch is not None:
             app.run_beside(watch(), "Watching the projection")
-        app.consume(TOPICS[name], lambda inbox: run_agent(inbox, agent, background))
+        app.consume(READS[name], lambda inbox: run_agent(inbox, agent, background))
         app.run_beside(policies.follow(), "Following the channel policy")
         resources.push_async_callback(app.stop)
         resources.callback(watchdog.expect_end)

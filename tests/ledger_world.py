@@ -9,6 +9,7 @@ from typing import Any
 
 from inventory.messages import OutgoingMessage
 from inventory.policy import ChannelKind, ChannelPolicy
+from inventory.standing import Standing
 from inventory.topics import STOCK
 from stockwire_client.contract import SNAPSHOT, SNAPSHOT_LAST, SNAPSHOT_PART
 from stream.agents.ledger import LedgerAgent
@@ -18,7 +19,7 @@ from stream.lane import Refusal
 from stream.policy import PolicyTable
 from stream.publisher import Later
 from stream.roll import Roll
-from stream.standing import Standing, Topic
+from stream.standing import Topic
 from stream.stock_reader import Chunk
 from tests.recorded import Recorded
 

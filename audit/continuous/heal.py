@@ -4,26 +4,22 @@ import time
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 import orjson
 from aiokafka.partitioner import murmur2
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from redis import Redis
 
 from audit.continuous.judge import Case
 from audit.continuous.pages import Pages
 from audit.projection import UNREADABLE
 from audit.report import Difference
+from connectors.signals import KEY, snapshot_signal
 from inventory.errors import Outage
+from inventory.groups import AVAILABILITY, LEDGER, REPAIR
 from inventory.policy import SHARE_UNITS, ChannelKind, ChannelPolicy
-from inventory.topics import CHANNEL_SKU, SIGNALS, STOCK, TOPIC_PREFIX
+from inventory.topics import CHANNEL_SKU, SIGNALS, STOCK
 from projections.states import read_states
-
-#: Says which worker a record of the stock topic is for; the other one leaves it out.
-REPAIR = "stockwire_repair"
-AVAILABILITY = b"availability"
-LEDGER = b"ledger"
 
 #: SKUs in one signal.
 MOST = 100
@@ -45,7 +41,7 @@ class Ghost(NamedTuple):
     key: dict[str, str]
     before: dict[str, Any]
     version: int
-    addressee: bytes | None
+    addressee: str | None
 
 
 class Healer:
@@ -62,6 +58,7 @@ class Healer:
         self._pages = pages
         self._redis = redis
         self._partitions = partitions
+        self._refused: list[str] = []
         self._producer = Producer(
             {
                 "bootstrap.servers": bootstrap,
@@ -81,27 +78,18 @@ class Healer:
                 self._say_gone(ghost)
         if stock or own:
             self._signal({"stock": stock, "overrides": own})
-        if self._producer.flush(_FLUSH_SECONDS):
-            raise Outage("Kafka takes no repairs; they are tried again.")
+        left = self._producer.flush(_FLUSH_SECONDS)
+        refused, self._refused = self._refused, []
+        if left or refused:
+            why = f" ({refused[0]})" if refused else ""
+            raise Outage(f"Kafka takes no repairs{why}; they are tried again.")
 
     def _signal(self, skus: dict[str, list[str]]) -> None:
         """Ask Debezium to read these rows again (a filtered incremental snapshot)."""
-        wanted = {_TABLES[table]: some for table, some in skus.items() if some}
-        conditions = [
-            {"data-collection": table, "filter": self._pages.condition(some)}
-            for table, some in wanted.items()
-        ]
-        value = {
-            "id": str(uuid4()),
-            "type": "execute-snapshot",
-            "data": {
-                "type": "INCREMENTAL",
-                "data-collections": [*wanted],
-                "additional-conditions": conditions,
-            },
+        conditions = {
+            _TABLES[table]: self._pages.condition(some) for table, some in skus.items() if some
         }
-        # Debezium takes only those whose key is its topic prefix.
-        self._produce(SIGNALS, TOPIC_PREFIX.encode(), value, 0)
+        self._produce(SIGNALS, KEY, snapshot_signal(conditions), 0)
 
     def _say_gone(self, ghost: Ghost) -> None:
         row = {**ghost.key, **ghost.before, "version": ghost.version}
@@ -111,27 +99,32 @@ class Healer:
             row |= dict.fromkeys(_BOOKED, 0)
             events.insert(0, ("r", None, row))
         addressee = ghost.addressee
-        headers = [] if addressee is None else [(REPAIR, addressee)]
+        headers = [] if addressee is None else [(REPAIR, addressee.encode())]
         partition = self._partition(ghost.key["sku"])
         source = {"connector": "stockwire-auditor", "ts_us": time.time_ns() // 1000}
         for operation, before, after in events:
             value = {"op": operation, "before": before, "after": after, "source": source}
-            self._produce(ghost.topic, orjson.dumps(ghost.key), value, partition, headers)
+            key = orjson.dumps(ghost.key)
+            self._produce(ghost.topic, key, orjson.dumps(value), partition, headers)
 
     def _produce(
         self,
         topic: str,
         key: bytes,
-        value: object,
+        value: bytes,
         partition: int,
         headers: Sequence[tuple[str, bytes]] = (),
     ) -> None:
         try:
             self._producer.produce(
-                topic, orjson.dumps(value), key, partition, headers=list(headers)
+                topic, value, key, partition, headers=list(headers), on_delivery=self._delivered
             )
         except (KafkaException, BufferError) as exc:
             raise Outage(f"Kafka takes no repairs ({exc}); they are tried again.") from exc
+
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self._refused.append(f"{message.topic()}: {error.str()}")
 
     def _partition(self, sku: str) -> int:
         """Where the SKU's changes are: as Redis knows, or as Debezium's routing computes it."""
@@ -205,7 +198,7 @@ def _is_missing_override(difference: Difference) -> bool:
     return difference.place == "redis overrides" and difference.expected is not None
 
 
-def _row_ghost(difference: Difference, addressee: bytes) -> Ghost:
+def _row_ghost(difference: Difference, addressee: str) -> Ghost:
     _, sku, warehouse, _, found = difference
     said = found or {}
     # What a ledger has booked is taken back; a level says nothing of bookings.
@@ -231,7 +224,7 @@ def _override_ghost(difference: Difference) -> Ghost:
 
 def _merged(ghosts: Iterable[Ghost]) -> Iterable[Ghost]:
     """One of each row and addressee: a ledger must not take back twice what it has booked once."""
-    found: dict[tuple[str, str, bytes | None], Ghost] = {}
+    found: dict[tuple[str, str, str | None], Ghost] = {}
     for ghost in ghosts:
         about = (ghost.topic, orjson.dumps(ghost.key).decode(), ghost.addressee)
         other = found.get(about, ghost)

@@ -14,20 +14,13 @@ from audit.continuous.flight import Offsets
 from audit.continuous.follower import Follower
 from audit.topics import open_consumer, watermarks
 from inventory.errors import AuditError, Outage
+from inventory.groups import READS, channel_group, group_id
 from inventory.policy import ChannelKind, ChannelPolicy, rules_digest
+from inventory.standing import Standing, State
 from inventory.topics import CHANNEL_SKU, STOCK
 from projections.checkpoint import read_checkpoints
 from projections.marks import BEHIND, MARKS_KEY
 from projections.outage import redis_outages
-
-#: What each group of workers reads (`stream.worker`).
-GROUPS = {
-    "stockwire-availability": frozenset({STOCK, CHANNEL_SKU}),
-    "stockwire-ledger": frozenset({STOCK}),
-}
-
-#: How a channel of kind level or movement is kept in Kafka (`stream.standing`): told as it comes.
-_LIVE = "live"
 
 _TIMEOUT = 15.0
 
@@ -67,7 +60,8 @@ class KafkaPipeline:
         for (topic, partition), end in ends.items():
             if end and known.offsets.get((topic, partition), 0) < end:
                 return f"Redis, which lacks records of {topic} partition {partition}"
-        for group, topics in GROUPS.items():
+        for app, topics in READS.items():
+            group = group_id(app)
             committed = {
                 (part.topic, part.partition): part.offset for part in self._committed(group)
             }
@@ -126,13 +120,9 @@ class KafkaPipeline:
         return waiting
 
     def _is_live(self, policy: ChannelPolicy) -> bool:
-        standings = []
-        for part in self._committed(f"stockwire-ledger.{policy.name}"):
-            try:
-                standings.append(orjson.loads(part.metadata or "")["state"])
-            except (ValueError, KeyError, TypeError):
-                standings.append(None)
-        return bool(standings) and all(state == _LIVE for state in standings)
+        parts = self._committed(channel_group(policy.name))
+        standings = [Standing.read(part.offset, part.metadata) for part in parts]
+        return bool(standings) and all(s is not None and s.state is State.LIVE for s in standings)
 
     def _ends(self, topics: Iterable[str]) -> Offsets:
         return {

@@ -1,8 +1,8 @@
 """Whether the connector captures."""
 
+from connectors.apply import CONNECTOR
 from guard.facts import Facts, Unread
 from guard.finding import Finding, critical, ok, warning
-from guard.names import CONNECTOR
 
 
 def answers(facts: Facts) -> list[Finding]:

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Collection, Iterable, Mapping
 from typing import Protocol
 
+from inventory.groups import AVAILABILITY, group_id
 from inventory.messages import IN_SNAPSHOT, Header, OutgoingMessage, availability_messages
 from inventory.policy import PolicySet
 from inventory.projection import SkuProjection
@@ -48,7 +49,7 @@ class Restoring(Protocol):
 class AvailabilityAgent:
     """Writes the projection first and publishes second: the replay of a crash between publishes."""
 
-    name = "stockwire-availability"
+    name = group_id(AVAILABILITY)
 
     def __init__(
         self,

@@ -2,20 +2,20 @@
 
 from collections.abc import Awaitable, Sequence
 
+from inventory.groups import LEDGER, group_id
 from inventory.messages import OutgoingMessage
 from stream.changes import decode
 from stream.inbox import Batch
 from stream.place import Missed, Passage
 from stream.publisher import Later
 from stream.roll import Handed, Roll
-from stream.standing import GROUP
 from stream.telling import changes_told
 
 
 class LedgerAgent:
     """Needs only Kafka: a map of each change, none left out and none merged."""
 
-    name = GROUP
+    name = group_id(LEDGER)
 
     def __init__(self, roll: Roll) -> None:
         """Tell whom this roll says."""

@@ -14,12 +14,13 @@ from confluent_kafka.admin import AdminClient
 from audit.auditor import Auditor
 from bench.load import seed_catalogue
 from bench.workload import sku_name
-from cli.bringup import CONNECTOR, _wait_for_workers, prepare
+from cli.bringup import _wait_for_workers, prepare
 from compose.embedded.servers import trouble
+from connectors.apply import CONNECTOR
 from connectors.client import ConnectClient
+from inventory.groups import group_id
 from inventory.topics import STOCK
 from sql.migrate import migrate
-from stream.worker import group_id
 from tests.chaos.ports import DIRECT, PROXIED
 from tests.chaos.probe import WAREHOUSE, Probe, choose
 from tests.chaos.proxied_stack import ProxiedStack

@@ -9,10 +9,10 @@ import asyncio
 import sys
 from collections.abc import Awaitable
 
+from health.logs import configure_logging
 from inventory.settings import load_settings
 from stream.delivery import BatchConsumer
 from stream.inbox import Batch
-from stream.logs import configure_logging
 from stream.worker import Parts, Work, ledger_work, run_worker
 
 

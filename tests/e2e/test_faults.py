@@ -15,9 +15,9 @@ from audit.auditor import Auditor
 from bench.load import run as run_load
 from bench.load import seed_catalogue
 from bench.workload import WorkloadPlan
+from inventory.groups import group_id
 from inventory.topics import CHANNEL_SKU, DEAD_LETTER, STOCK
 from stockwire_client.names import channel_topic
-from stream.worker import group_id
 from tests.conftest import ROOT, TEST_ENVIRONMENT
 from tests.polling import eventually
 from tests.recorded import altered

@@ -15,11 +15,13 @@ from confluent_kafka.admin import (
 from bench.load import seed_catalogue
 from bench.workload import sku_name
 from connectors.topics import ensure_topics
+from inventory.groups import channel_group
 from inventory.policy import ChannelKind
+from inventory.standing import State
 from inventory.topics import channel_topic_spec
 from stockwire_client.contract import ECHO, SNAPSHOT, SNAPSHOT_LAST, SNAPSHOT_PART
 from stockwire_client.names import channel_topic
-from stream.standing import State, channel_group, read_standings
+from stream.standing import read_standings
 from tests.booking import assert_adds_up
 from tests.e2e.selling import SKUS, WAREHOUSES, selling, whole
 from tests.polling import eventually

@@ -16,10 +16,11 @@ from redis import Redis
 from audit.auditor import Auditor
 from bench.load import seed_catalogue
 from cli.bringup import prepare
+from connectors.apply import CONNECTOR
 from connectors.client import STOPPED, ConnectClient
 from guard.decide import Check
 from guard.guardian import Guardian
-from guard.names import CONNECTOR, SLOT
+from guard.names import SLOT
 from guard.steps import drop_slot, stop_connector
 from health import Health
 from inventory.names import stock_key

@@ -10,7 +10,8 @@ from guard.facts_postgres import read_postgres
 from guard.facts_redis import open_redis, read_redis
 from guard.finding import Severity
 from guard.look import look
-from guard.names import GROUPS, RIGHTS
+from guard.names import RIGHTS
+from inventory.groups import GROUPS
 from inventory.topics import ALL_TOPICS
 from tests.polling import eventually
 

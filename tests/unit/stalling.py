@@ -8,7 +8,7 @@ import sys
 import time
 
 from health import Health
-from stream.logs import configure_logging
+from health.logs import configure_logging
 from stream.watchdog import Watchdog, pulse
 
 LIMIT = 1.0

@@ -1,13 +1,20 @@
 """What is sent to mend a difference, in the form that Debezium and our workers take."""
 
+from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
+
 import orjson
 import pytest
+from confluent_kafka import KafkaError
 
-from audit.continuous.heal import AVAILABILITY, LEDGER, REPAIR, Healer
+from audit.continuous.heal import Healer
 from audit.continuous.judge import Case
 from audit.report import Difference, Fields
 from connectors.envelope import read_stock_change
 from connectors.policy_envelope import read_override_change
+from inventory.errors import Outage
+from inventory.groups import AVAILABILITY, LEDGER, REPAIR
 from inventory.policy import ChannelKind, ChannelOverride, ChannelPolicy
 from inventory.stock import Operation, StockLevel
 from inventory.topics import CHANNEL_SKU, SIGNALS, STOCK
@@ -26,6 +33,8 @@ class Servers:
     def __init__(self) -> None:
         self.sent: list[tuple[str, bytes, dict, int, list]] = []
         self.hashes: dict[str, dict[bytes, bytes]] = {}
+        self.refusal: KafkaError | None = None
+        self.reports: list[Callable[[], None]] = []
 
     def condition(self, skus) -> str:
         return f"sku IN {tuple(skus)}"
@@ -33,10 +42,15 @@ class Servers:
     def warehouse(self) -> str:
         return "W1"
 
-    def produce(self, topic, value, key, partition, headers) -> None:
+    def produce(self, topic, value, key, partition, headers, on_delivery) -> None:
         self.sent.append((topic, key, orjson.loads(value), partition, headers))
+        self.reports.append(
+            partial(on_delivery, self.refusal, SimpleNamespace(topic=lambda: topic))
+        )
 
     def flush(self, timeout: float) -> int:
+        while self.reports:
+            self.reports.pop()()
         return 0
 
     # Redis, one command in a pipeline
@@ -78,6 +92,14 @@ def case(
 ROW = {"on_hand": 1, "reserved": 0, "version": 8}
 
 
+def test_a_repair_that_kafka_does_not_take_is_not_counted_as_one(servers: Servers, healer: Healer):
+    servers.refusal = KafkaError(KafkaError._MSG_TIMED_OUT)
+    with pytest.raises(Outage, match="tried again"):
+        healer.heal([case("redis stock", "W1", ROW, None)], POLICIES)
+    servers.refusal = None
+    healer.heal([case("redis stock", "W1", ROW, None)], POLICIES)
+
+
 @pytest.mark.parametrize(
     ("place", "warehouse"),
     [
@@ -117,7 +139,7 @@ def test_a_row_that_postgres_does_not_have_is_said_to_be_gone(
     healer.heal([case(place, "W9", None, {"version": 8, "sum_on_hand": 3})], POLICIES)
     ((topic, key, envelope, partition, headers),) = servers.sent
     assert (topic, orjson.loads(key)) == (STOCK, {"sku": "S", "warehouse": "W9"})
-    assert headers == [(REPAIR, addressee)]
+    assert headers == [(REPAIR, addressee.encode())]
     assert 0 <= partition < 6
     change = read_stock_change(orjson.dumps(envelope))
     assert (change.operation, change.version) == (Operation.DELETE, 9)
@@ -132,7 +154,7 @@ def test_a_ledger_takes_back_once_what_two_channels_have(servers: Servers, heale
     )
     healer.heal([Case("S", frozenset(), False, found)], POLICIES)
     ((_, _, envelope, _, headers),) = servers.sent
-    assert headers == [(REPAIR, LEDGER)]
+    assert headers == [(REPAIR, LEDGER.encode())]
     assert (envelope["before"]["version"], envelope["before"]["on_hand"]) == (8, 3)
 
 
@@ -143,7 +165,7 @@ def test_a_ledger_that_has_less_than_nothing_is_told_a_balance_first(
     found = {"version": version, "sum_on_hand": -3, "sum_reserved": 2}
     healer.heal([case("topic stock.erp.v1", "W9", None, found)], POLICIES)
     told = [read_stock_change(orjson.dumps(envelope)) for _, _, envelope, _, _ in servers.sent]
-    assert [headers for *_, headers in servers.sent] == [[(REPAIR, LEDGER)]] * 2
+    assert [headers for *_, headers in servers.sent] == [[(REPAIR, LEDGER.encode())]] * 2
     assert [change.operation for change in told] == [Operation.READ, Operation.DELETE]
     assert [change.version for change in told] == [gone - 1, gone]
     assert told[0].after is not None
@@ -175,7 +197,7 @@ def test_what_only_readers_have_is_said_to_be_gone_as_redis_knows_it(
     healer.heal([case("redis web", None, None, {"available": 7}, exists=False)], POLICIES)
     ((topic, key, envelope, _, headers),) = servers.sent
     assert (topic, orjson.loads(key)) == (STOCK, {"sku": "S", "warehouse": "W7"})
-    assert headers == [(REPAIR, AVAILABILITY)]
+    assert headers == [(REPAIR, AVAILABILITY.encode())]
     # A higher one might be the version that Postgres draws for the next row of this key.
     assert read_stock_change(orjson.dumps(envelope)).version == 11
 

@@ -8,6 +8,7 @@ import pytest
 from audit.continuous.pipeline import KafkaPipeline
 from audit.continuous.told import Place
 from inventory.policy import ChannelKind, ChannelPolicy, rules_digest
+from inventory.standing import Standing, State
 from inventory.topics import CHANNEL_SKU, STOCK
 from projections.marks import BEHIND, NOT_WHOLE
 
@@ -21,6 +22,10 @@ WEB_PLACES = {"redis web", "topic stock.web.v1"}
 APP_PLACES = {"redis app", "topic stock.app.v1"}
 
 
+def standing(metadata: str) -> SimpleNamespace:
+    return SimpleNamespace(offset=5, metadata=metadata)
+
+
 class Pipeline(KafkaPipeline):
     """With everything that a server would answer in attributes."""
 
@@ -28,7 +33,7 @@ class Pipeline(KafkaPipeline):
         self.marks = {0: dict(TOLD), 1: dict(TOLD)}
         self.checkpoint: dict[bytes, bytes] = {}
         self.groups: dict[str, list[SimpleNamespace]] = {
-            "stockwire-ledger.wms": [SimpleNamespace(metadata='{"state": "live"}')] * 2
+            "stockwire-ledger.wms": [standing(Standing(State.LIVE, 5, "digest").metadata())] * 2
         }
         self._redis = self  # type: ignore[assignment]
         self._follower = SimpleNamespace(places=lambda topic: {0: Place(5)})  # type: ignore[assignment]
@@ -62,9 +67,17 @@ def test_a_channel_that_is_behind_is_behind_alone(pipeline: Pipeline):
     assert pipeline.unsettled(POLICIES, 2).keys() == {"topic stock.web.v1"}
 
 
-@pytest.mark.parametrize("metadata", ['{"state": "joining"}', '{"state": "behind"}', "", "garbage"])
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        Standing(State.JOINING, 5, "digest").metadata(),
+        Standing(State.BEHIND, 5, "digest").metadata(),
+        "",
+        "garbage",
+    ],
+)
 def test_a_channel_of_rows_that_is_not_told_live(pipeline: Pipeline, metadata: str):
-    pipeline.groups["stockwire-ledger.wms"][1] = SimpleNamespace(metadata=metadata)
+    pipeline.groups["stockwire-ledger.wms"][1] = standing(metadata)
     assert pipeline.unsettled(POLICIES, 2).keys() == {"topic stock.wms.v1"}
     pipeline.groups.clear()
     assert pipeline.unsettled(POLICIES, 2).keys() == {"topic stock.wms.v1"}

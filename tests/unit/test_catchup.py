@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from inventory.policy import ChannelKind, ChannelPolicy
-from stream.standing import State
+from inventory.standing import State
 from tests.booking import assert_adds_up
 from tests.ledger_world import PARTS, WAREHOUSES, World
 

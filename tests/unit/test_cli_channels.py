@@ -18,10 +18,11 @@ from cli.standing import (
     ledger_standing,
     read_refusals,
 )
+from inventory import standing as ledger
 from inventory.errors import NotFound, PolicyError
 from inventory.messages import IN_SNAPSHOT, snapshot_end
 from inventory.policy import ChannelKind, ChannelPolicy, rules_digest
-from stream import standing as ledger
+from stream.standing import terms
 
 WEB = ChannelPolicy("web", ChannelKind.AVAILABILITY, "stock.web.v1", ("A", "B"))
 WMS = ChannelPolicy("wms", ChannelKind.LEVEL, "stock.wms.v1")
@@ -162,7 +163,7 @@ ENDS = {0: 100, 1: 50}
 
 
 def kept(state, offset=10, policy=WMS, **more):
-    return ledger.Standing(state, offset, ledger.terms(policy), **more)
+    return ledger.Standing(state, offset, terms(policy), **more)
 
 
 def test_a_ledgers_channel_is_live_when_every_partition_follows_by_its_present_terms():

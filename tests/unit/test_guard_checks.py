@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 import pytest
 
-from connectors.apply import load_connector
+from connectors.apply import CONNECTOR, CONNECTOR_FILE, load_connector
 from connectors.client import ConnectorStatus, TaskStatus
 from guard.checks import CHECKS, examine
 from guard.checks.slot import hours_until_full, share_used, size
@@ -25,10 +25,11 @@ from guard.facts import (
     Unread,
 )
 from guard.finding import Severity, worst
-from guard.names import CONNECTOR, CONNECTOR_FILE, GROUPS, PUBLICATION, PUBLISHED, SLOT, WHOLE_ROWS
+from guard.names import PUBLICATION, PUBLISHED, SLOT, WHOLE_ROWS
+from inventory.groups import GROUPS, READS
 from inventory.topics import ALL_TOPICS, STOCK
 from projections.checkpoint import CheckpointState
-from stream.worker import AGENTS, group_id
+from stream.worker import AGENTS
 
 GIB = 2**30
 CONFIG = load_connector(CONNECTOR_FILE)
@@ -248,7 +249,7 @@ def test_sizes_for_people():
 
 
 def test_the_guard_means_what_the_others_do():
-    assert set(GROUPS) == {group_id(agent) for agent in AGENTS}
+    assert set(READS) == set(AGENTS)
     assert (CONFIG["slot.name"], CONFIG["publication.name"]) == (SLOT, PUBLICATION)
     captured = CONFIG["table.include.list"].replace("\\", "").split(",")
     assert {*captured, CONFIG["signal.data.collection"]} == PUBLISHED

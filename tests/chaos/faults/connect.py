@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import psycopg
 
-from cli.bringup import CONNECTOR
+from connectors.apply import CONNECTOR
 from connectors.client import ConnectClient
 from tests.chaos.fault import Timeline
 from tests.chaos.faults.signals import kill

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 
+from inventory.groups import REPAIR
 from inventory.topics import STOCK
-from stream.changes import REPAIR
 from tests.chaos.fault import Timeline
 from tests.chaos.world import Watched
 from tests.polling import eventually

@@ -5,9 +5,8 @@ import time
 import psycopg
 from psycopg import sql
 
-from cli.bringup import CONNECTOR_FILE
 from compose.embedded.places import CDC_ROLE
-from connectors.apply import load_connector
+from connectors.apply import CONNECTOR_FILE, load_connector
 from tests.chaos.fault import Timeline
 from tests.chaos.world import World
 from tests.polling import eventually

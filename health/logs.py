@@ -1,9 +1,12 @@
-"""One log for our lines and for those of Faust and aiokafka: JSON, or colours on a terminal."""
+"""One log for our lines and for those of our libraries: JSON, or colours on a terminal."""
 
 import logging
 import sys
 
 import structlog
+
+#: Say each request; only what goes wrong is of interest.
+_TALKATIVE = ("httpx", "httpcore")
 
 
 def configure_logging(level: int = logging.INFO) -> None:
@@ -28,6 +31,8 @@ def configure_logging(level: int = logging.INFO) -> None:
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
