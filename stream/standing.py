@@ -20,6 +20,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from connectors.admin import Admin
 from inventory.errors import Outage
 from inventory.groups import LEDGER, channel_group, group_id
 from inventory.policy import ChannelPolicy
@@ -81,9 +82,7 @@ class KafkaStandings:
 
     def __init__(self, bootstrap: str, client_id: str) -> None:
         """Keep them on these brokers."""
-        self._admin = AdminClient(
-            {"bootstrap.servers": bootstrap, "client.id": client_id, "log_level": 0}
-        )
+        self._admin = Admin(bootstrap, client_id)
 
     async def positions(self) -> dict[int, int]:
         """See `Standings.positions`."""
@@ -91,7 +90,8 @@ class KafkaStandings:
 
     async def read(self) -> dict[str, dict[int, Standing]]:
         """See `Standings.read`."""
-        listed = await _answered(self._admin.list_consumer_groups(request_timeout=_TIMEOUT))
+        (asked,) = self._admin.ask(lambda a: [a.list_consumer_groups(request_timeout=_TIMEOUT)])
+        listed = await _answered(asked)
         if listed.errors:
             raise Outage(f"Kafka does not say how all channels stand: {listed.errors[0]}")
         prefix = channel_group("")
@@ -109,19 +109,20 @@ class KafkaStandings:
             for partition, standing in standings.items()
         ]
         request = ConsumerGroupTopicPartitions(channel_group(channel), parts)
-        (future,) = self._admin.alter_consumer_group_offsets(
-            [request], request_timeout=_TIMEOUT
-        ).values()
-        for part in (await _answered(future)).topic_partitions:
+        (asked,) = self._admin.ask(
+            lambda a: a.alter_consumer_group_offsets([request], request_timeout=_TIMEOUT).values()
+        )
+        for part in (await _answered(asked)).topic_partitions:
             if part.error is not None:
                 raise Outage(f"Kafka did not keep the standing of {channel}: {part.error.str()}")
 
     async def forget(self, channel: str) -> None:
         """See `Standings.forget`."""
-        (future,) = self._admin.delete_consumer_groups(
-            [channel_group(channel)], request_timeout=_TIMEOUT
-        ).values()
-        await _answered(future, but=(KafkaError.GROUP_ID_NOT_FOUND,))
+        group = channel_group(channel)
+        (asked,) = self._admin.ask(
+            lambda a: a.delete_consumer_groups([group], request_timeout=_TIMEOUT).values()
+        )
+        await _answered(asked, but=(KafkaError.GROUP_ID_NOT_FOUND,))
 
     async def end(self, partition: int) -> int:
         """See `Standings.end`."""
@@ -130,8 +131,11 @@ class KafkaStandings:
 
     async def topic(self, name: str) -> Topic | None:
         """See `Standings.topic`."""
-        futures = self._admin.describe_topics(TopicCollection([name]), request_timeout=_TIMEOUT)
-        found = await _answered(futures[name], but=_NOT_TO_BE_HAD)
+        names = TopicCollection([name])
+        (asked,) = self._admin.ask(
+            lambda a: a.describe_topics(names, request_timeout=_TIMEOUT).values()
+        )
+        found = await _answered(asked, but=_NOT_TO_BE_HAD)
         if found is None:
             return None
         try:
@@ -142,13 +146,13 @@ class KafkaStandings:
         return Topic(str(found.topic_id), any(ends))
 
     async def _ends(self, parts: list[TopicPartition]) -> list[int]:
-        futures = self._admin.list_offsets(
-            {part: OffsetSpec.latest() for part in parts}, request_timeout=_TIMEOUT
-        )
-        return [(await _answered(future)).offset for future in futures.values()]
+        latest = {part: OffsetSpec.latest() for part in parts}
+        asked = self._admin.ask(lambda a: a.list_offsets(latest, request_timeout=_TIMEOUT).values())
+        return [(await _answered(future)).offset for future in asked]
 
     async def _committed(self, group: str) -> list[TopicPartition]:
-        return _of_stock(await _answered(_listing(self._admin, group)))
+        (asked,) = self._admin.ask(lambda admin: [_listing(admin, group)])
+        return _of_stock(await _answered(asked))
 
 
 def read_standings(bootstrap: str, channel: str) -> dict[int, Standing]:

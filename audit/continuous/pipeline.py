@@ -1,18 +1,17 @@
 """How far Kafka, the workers, Redis and the auditor's own reading are."""
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
 import orjson
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient
 from redis import Redis
 
 from audit.continuous.flight import Offsets
 from audit.continuous.follower import Follower
 from audit.topics import open_consumer, watermarks
+from connectors.admin import Admin
 from inventory.errors import AuditError, Outage
 from inventory.groups import READS, channel_group, group_id
 from inventory.policy import ChannelKind, ChannelPolicy, rules_digest
@@ -38,7 +37,7 @@ class KafkaPipeline:
         self._redis = redis
         self._follower = follower
         self._consumer = open_consumer(bootstrap)
-        self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+        self._admin = Admin(bootstrap, "stockwire-audit")
 
     def close(self) -> None:
         """Leave the brokers."""
@@ -134,9 +133,10 @@ class KafkaPipeline:
     def _committed(self, group: str) -> list[Any]:
         request = [ConsumerGroupTopicPartitions(group)]
         try:
-            futures = self._admin.list_consumer_group_offsets(request, request_timeout=_TIMEOUT)
-            future: Future[Any] = futures[group]
-            return list(future.result(_TIMEOUT).topic_partitions)
+            (asked,) = self._admin.ask(
+                lambda a: a.list_consumer_group_offsets(request, request_timeout=_TIMEOUT).values()
+            )
+            return list(asked.result(2 * _TIMEOUT).topic_partitions)
         except KafkaException as exc:
             if exc.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
                 return []
