@@ -9,7 +9,7 @@ See docs/decisions/0014-loss-of-redis.md.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
 import structlog
@@ -86,6 +86,7 @@ class Recovery:
         self._targets: dict[int, dict[Partition, int]] = {}
         self._positions: dict[Partition, int] = {}
         self._untold: set[int] = set()
+        self._replayed: dict[Partition, int] = {}
         self._run_id: str | None = None
 
     @property
@@ -132,7 +133,7 @@ class Recovery:
             for place, offset in committed.items()
             if offset and known.get(place, 0) < offset
         }
-        there = await ends([place for place in committed if place[1] in restoring])
+        there = await ends([p for p in committed if p[1] in restoring or p in starts])
         self._targets = {
             number: {
                 place: min(offset or there[place], there[place])
@@ -140,6 +141,11 @@ class Recovery:
                 if place[1] == number
             }
             for number in restoring
+        }
+        self._replayed = {
+            place: min(committed[place] or 0, there[place])
+            for place in starts
+            if place[1] not in restoring
         }
         self._positions = dict(known)
         # Whoever loaded the rest may have ended before the walk did.
@@ -155,6 +161,18 @@ class Recovery:
         self._positions |= positions
         self._say()
         await self._finish()
+
+    def written(self, positions: Checkpoint) -> None:
+        """Note how far the projection is; where it is replayed, that may be all that was lost."""
+        if not self._replayed:
+            return
+        over = {p for p, target in self._replayed.items() if positions.get(p, 0) >= target}
+        if over:
+            self._replayed = {p: t for p, t in self._replayed.items() if p not in over}
+            partitions = {number for _, number in over} - {number for _, number in self._replayed}
+            if partitions:
+                log.info("projection whole again", partitions=sorted(partitions))
+            self._say()
 
     def told(self, partitions: Collection[int]) -> None:
         """Note that all SKUs of these partitions are projected and told."""
@@ -213,12 +231,21 @@ class Recovery:
         self._say()
 
     def _say(self) -> None:
-        if not self._targets:
-            some = ", ".join(map(str, sorted(self._untold)))
-            self._report(f"telling every SKU of partition {some} anew" if some else None)
-            return
-        targets = [target for each in self._targets.values() for target in each.items()]
-        done = sum(min(self._positions.get(place, 0), target) for place, target in targets)
-        numbers = ", ".join(map(str, sorted(self._targets)))
-        total = sum(target for _, target in targets)
-        self._report(f"restoring partition {numbers}: {done:,} of {total:,} records")
+        said = []
+        if self._targets:
+            targets = [target for each in self._targets.values() for target in each.items()]
+            done = sum(min(self._positions.get(place, 0), target) for place, target in targets)
+            total = sum(target for _, target in targets)
+            said.append(
+                f"restoring partition {_listed(self._targets)}: {done:,} of {total:,} records"
+            )
+        elif self._untold:
+            said.append(f"telling every SKU of partition {_listed(self._untold)} anew")
+        if self._replayed:
+            numbers = {number for _, number in self._replayed}
+            said.append(f"replaying what Redis has lost of partition {_listed(numbers)}")
+        self._report("; ".join(said) or None)
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(numbers)))

@@ -196,6 +196,9 @@ class NothingLost:
     async def loaded(self, positions: Checkpoint) -> None:
         raise AssertionError("nothing is restored")
 
+    def written(self, positions: Checkpoint) -> None:
+        """Nothing was lost."""
+
 
 class Idle:
     """A `stream.pipeline.Background` that has nothing to do."""

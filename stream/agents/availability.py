@@ -45,6 +45,10 @@ class Restoring(Protocol):
         """Note how far these are loaded."""
         ...
 
+    def written(self, positions: Checkpoint) -> None:
+        """Note how far these are projected."""
+        ...
+
 
 class AvailabilityAgent:
     """Writes the projection first and publishes second: the replay of a crash between publishes."""
@@ -73,6 +77,7 @@ class AvailabilityAgent:
         partitions = {decoded.partitions[sku] for sku in changes}
         policies = await self._channels.policies(partitions)
         written = await until_it_works(lambda: self._projector.write(changes, policies, positions))
+        self._recovery.written(positions)
         messages = [*decoded.dead_letters]
         traces = _traces(decoded.changes)
         for projection in written.projections:

@@ -86,6 +86,29 @@ def test_a_checkpoint_that_is_too_low_is_replayed_from_in_the_ordinary_way(worke
     assert worker.begin({**at(0, 50, 7), **at(1, 60, 9)}) == {(STOCK, 0): 30, (CHANNEL_SKU, 1): 8}
     assert worker.recovery.restoring == set()
     assert worker.recovery.whole() == {0, 1}
+    assert worker.said[-1] == "replaying what Redis has lost of partition 0, 1"
+    worker.recovery.written({(STOCK, 0): 49, (CHANNEL_SKU, 1): 9})
+    assert worker.said[-1] == "replaying what Redis has lost of partition 0"
+    worker.recovery.written({(STOCK, 0): 50})
+    assert worker.said[-1] is None
+
+
+def test_a_replay_ends_where_the_topic_does(worker):
+    worker.projector.checkpoint = at(0, 30, 7)
+    worker.begin(at(0, 50, 7), ends=40)
+    worker.recovery.written({(STOCK, 0): 40})
+    assert worker.said[-1] is None, "the topic was cut off: nothing more will come"
+
+
+def test_what_is_restored_and_what_is_replayed_are_both_said(worker):
+    worker.projector.checkpoint = at(1, 60, 8)
+    worker.begin({**at(0, 50), **at(1, 70, 8)})
+    assert worker.said[-1] == (
+        "restoring partition 0: 0 of 50 records; replaying what Redis has lost of partition 1"
+    )
+    worker.load((STOCK, 0), 50)
+    worker.recovery.told({0})
+    assert worker.said[-1] == "replaying what Redis has lost of partition 1"
 
 
 @pytest.mark.parametrize("kept", [{}, {(CHANNEL_SKU, 0): 20}])
