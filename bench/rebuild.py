@@ -9,7 +9,8 @@ from bench.figures import Figure
 from bench.observers import Report, observing
 from bench.scenarios import WAREHOUSES, Bench
 from bench.workload import WorkloadPlan
-from rebuild.run import Options, Rebuild, Result, Stage
+from rebuild.options import Options, Result, Stage
+from rebuild.run import Rebuild
 
 #: Issue 6: a million rows in a minute, on two cores, with live changes under a second.
 _ROWS, _SECONDS, _LIVE_MS = 1_000_000, 60.0, 1_000.0

@@ -20,7 +20,8 @@ from rich.progress import (
 
 from inventory.settings import load_settings
 from rebuild.crew import From, Pace
-from rebuild.run import Options, Rebuild, Result, Stage
+from rebuild.options import Options, Result, Stage
+from rebuild.run import Rebuild
 
 app = typer.Typer(
     help="The projection in Redis.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -171,7 +172,7 @@ class Paces:
         if not stage.done:
             return ""
         of = "" if stage.whole is None else f" of {stage.whole:,}"
-        text = f"{stage.done:,}{of} rows, {pace.rate(stage.done):,.0f}/s"
+        text = f"{stage.done:,}{of}, {pace.rate(stage.done):,.0f}/s"
         if stage.whole is not None and (left := pace.left(stage.done, stage.whole)) is not None:
             text += f", {left:.0f} s left"
         return text

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import orjson
 from hiredis import pack_command
 from redis import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from inventory.names import stock_key
 from projections.bulk import Fields, Sku
@@ -22,6 +22,7 @@ from stockwire_client.names import availability_key
 
 _REVISION = REVISION.encode()
 _REPLACE = "replace.lua"
+_LOAD = "load.lua"
 
 #: SKUs in one call of a script; Redis serves nobody else meanwhile.
 _SKUS_PER_CALL = 50
@@ -46,6 +47,14 @@ class Kept(NamedTuple):
     readers: Fields | None = None
 
 
+class Fence(NamedTuple):
+    """Whose space it is, as the hash `progress` of it must say; `suspects` is a set in it."""
+
+    owner: str
+    progress: str
+    suspects: str
+
+
 class Space:
     """One key space. Every method raises `Outage` when Redis does not answer.
 
@@ -65,26 +74,21 @@ class Space:
             return [Kept(fields) for fields in stock]
         return [*map(Kept, stock, self._hashes([availability_key(sku) for sku in skus]))]
 
-    def load(self, skus: Iterable[tuple[str, Sku, bool]]) -> None:
-        """Write SKUs to a space that nobody else writes.
+    def load(self, skus: Iterable[tuple[str, Sku, bool]], fence: Fence) -> bool:
+        """Write SKUs to a space that nobody but its rebuild writes.
 
         Args:
-            skus: name, what it must be, and whether something is there that must go.
+            skus: name, what it must be, and whether it is a suspect.
+            fence: whose space it must be.
+
+        Returns:
+            False if it is another's, or was emptied: then not all is written.
         """
         for some in _portions(skus, _SKUS_PER_TRIP):
-            commands: list[_Command] = []
-            for sku, wanted, there in some:
-                readers = availability_key(sku)
-                stock = chain.from_iterable(wanted.stock.items())
-                commands.append(("HSET", stock_key(sku), *stock))
-                if there:
-                    commands.append(("DEL", readers))
-                if wanted.readers:
-                    commands.append(("HSET", readers, *wanted.readers))
-            for reply in self._exchange(commands):
-                if isinstance(reply, RedisError):
-                    with redis_outages():
-                        raise reply
+            calls = [_loading(call, fence) for call in _portions(some, _SKUS_PER_CALL)]
+            if not all(self._call(_LOAD, calls)):
+                return False
+        return True
 
     def replace(self, skus: Iterable[tuple[str, Sku, Fields]]) -> list[str]:
         """Replace both hashes of SKUs, each if its revision is still the one that was read.
@@ -109,11 +113,29 @@ class Space:
 
     def run(self, script: str, keys: Sequence[str], *arguments: str | bytes | int) -> Any:
         """Call one of our scripts, by its file's name; its reply."""
-        if script not in self._scripts:
-            source = files("projections").joinpath("scripts", script).read_bytes()
-            self._scripts[script] = self.redis.register_script(source)
         with redis_outages():
-            return self._scripts[script](keys, arguments)
+            return self._script(script)(keys, arguments)
+
+    def _script(self, name: str) -> Any:
+        if name not in self._scripts:
+            source = files("projections").joinpath("scripts", name).read_bytes()
+            self._scripts[name] = self.redis.register_script(source)
+        return self._scripts[name]
+
+    def _call(self, name: str, calls: Sequence[_Command]) -> list[Any]:
+        """Call a script several times in one round trip; calls begin with the number of keys."""
+        script = self._script(name)
+        commands: list[_Command] = [("EVALSHA", script.sha, *call) for call in calls]
+        replies = self._exchange(commands)
+        if any(isinstance(reply, NoScriptError) for reply in replies):
+            with redis_outages():
+                self.redis.script_load(script.script)
+            replies = self._exchange(commands)
+        for reply in replies:
+            if isinstance(reply, RedisError):
+                with redis_outages():
+                    raise reply
+        return replies
 
     def _hashes(self, keys: Sequence[str]) -> list[Fields]:
         found: list[Fields] = []
@@ -159,3 +181,16 @@ def _portions(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
     rest = iter(items)
     while some := list(islice(rest, size)):
         yield some
+
+
+def _loading(skus: Iterable[tuple[str, Sku, bool]], fence: Fence) -> _Command:
+    """The number of keys, the keys and the arguments of `load.lua`."""
+    keys: list[str] = [fence.progress, fence.suspects]
+    arguments: list[str | bytes] = [fence.owner]
+    for sku, wanted, suspect in skus:
+        keys += (stock_key(sku), availability_key(sku))
+        arguments += (sku, "1" if suspect else "0")
+        arguments += (str(2 * len(wanted.stock)), str(len(wanted.readers)))
+        arguments += chain.from_iterable(wanted.stock.items())
+        arguments += wanted.readers
+    return (str(len(keys)), *keys, *arguments)

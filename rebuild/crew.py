@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,12 +18,15 @@ from inventory.errors import RebuildError, StockwireError
 from inventory.policy import ChannelPolicy, PolicySet
 from rebuild.mend import Check, Load, Mend, Work
 from rebuild.portion import Source
-from rebuild.progress import Counts, Progress, Standing
+from rebuild.progress import AGAIN, REBUILD_KEY, Progress, Standing
 from rebuild.rows import RowSource
+from rebuild.session import Session, open_redis
 from rebuild.topics import TopicSource
 
 #: Seconds between two looks at the processes.
 _LOOK = 0.2
+#: Seconds that the portion in hand gets when all is to stop.
+_PATIENCE = 10.0
 
 
 class Task(StrEnum):
@@ -48,6 +51,7 @@ class Job:
     Attributes:
         space: the URL of the Redis database that is written or checked, and holds the progress.
         live: the URL of the one that readers and workers use.
+        key: of the hash that the progress is kept in.
     """
 
     task: Task
@@ -58,6 +62,8 @@ class Job:
     space: str
     policies: tuple[ChannelPolicy, ...]
     departed: dict[str, str]
+    session: Session
+    key: str = REBUILD_KEY
 
     def opened(self) -> Source:
         """The source, with its own connections."""
@@ -72,7 +78,7 @@ class Job:
             case Task.MEND:
                 return Mend(space, policies)
             case Task.LOAD:
-                return Load(live, space, policies)
+                return Load(live, space, policies, self.session.owner)
             case Task.CHECK:
                 return Check(space, policies)
 
@@ -95,7 +101,9 @@ class Crew:
         for _ in range(min(processes, len(standing.left))):
             self._parts.put(None)
             process = spawn.Process(
-                target=_run, args=(job, self._parts, self._failures, self._stop, os.getpid())
+                target=_run,
+                args=(job, self._parts, self._failures, self._stop, os.getpid()),
+                daemon=True,  # a second Ctrl-C does not wait for it
             )
             self._processes.append(process)
 
@@ -106,8 +114,13 @@ class Crew:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
+        deadline = time.monotonic() + _PATIENCE
         for process in self._processes:
-            process.join()
+            process.join(max(0.0, deadline - time.monotonic()))
+            if process.is_alive():
+                # It waits for a server; whatever it was at is done again by the next run.
+                process.kill()
+                process.join()
 
     def wait(self, meanwhile: Callable[[], None]) -> None:
         """Until all is done; `meanwhile` is called several times a second.
@@ -123,7 +136,7 @@ class Crew:
 
     def _check(self) -> None:
         if not self._failures.empty():
-            raise RebuildError(f"{self._failures.get()} Start the rebuild again: it goes on.")
+            raise RebuildError(self._failures.get())
         for process in self._processes:
             if process.exitcode:
                 raise RebuildError(
@@ -148,16 +161,19 @@ def _run(
     try:
         with (
             closing(job.opened()) as source,
-            Redis.from_url(job.live) as live,
-            Redis.from_url(job.space) as space,
+            open_redis(job.live) as live,
+            open_redis(job.space) as space,
         ):
             work = job.work(live, space)
+            progress = Progress(space, job.session, job.key)
             for part, start, end in iter(parts.get, None):
                 if stopped():
                     return
-                do_part(source, work, Progress(space), (part, start, end), stopped)
-    except StockwireError as exc:
+                do_part(source, work, progress, (part, start, end), stopped)
+    except RebuildError as exc:
         failures.put(str(exc))
+    except StockwireError as exc:
+        failures.put(f"{exc} {AGAIN}")
 
 
 def do_part(
@@ -165,11 +181,12 @@ def do_part(
 ) -> None:
     """One part from where it stands; each portion is noted once it is written."""
     name, start, end = part
+    progress.reached = {} if start is None else {name: start}
     for portion in source.portions(name, start, end):
         progress.note(portion.positions, work.take(portion))
         if stopped():
             return
-    progress.note({}, Counts(), done=name)
+    progress.note({}, done=name)
 
 
 class Pace:
@@ -189,8 +206,3 @@ class Pace:
         """Seconds to go; None while that cannot be said."""
         rate = self.rate(records)
         return max(0, whole - records) / rate if rate else None
-
-
-def job_of(task: Task, source: From, places: Mapping[str, str], policies: PolicySet) -> Job:
-    """A job; `places` has `bootstrap`, `conninfo`, `live` and `space`."""
-    return Job(task, source, policies=policies.policies, departed=dict(policies.departed), **places)

@@ -8,7 +8,6 @@ from typing import Any
 from redis import Redis
 
 from inventory.errors import RebuildError
-from inventory.policy import PolicySet
 from projections.checkpoint import read_checkpoints
 from projections.outage import redis_outages
 from rebuild.mend import Check, Load
@@ -45,6 +44,7 @@ class Follower:
     """Follows the workers with a loaded shadow.
 
     Args:
+        progress: of the shadow.
         positions: how far the shadow is, by part.
     """
 
@@ -52,14 +52,15 @@ class Follower:
         self,
         spaces: ShadowSpace,
         bootstrap: str,
-        policies: PolicySet,
+        load: Load,
+        progress: Progress,
         positions: Mapping[str, int],
     ) -> None:
         self._spaces = spaces
-        self._load = Load(spaces.live, spaces.shadow, policies)
-        self._progress = Progress(spaces.shadow)
+        self._load = load
+        self._progress = progress
         self._following = Following(bootstrap, positions)
-        self.positions = dict(positions)
+        self.positions: Mapping[str, str] = {}
 
     def close(self) -> None:
         """Leave the brokers."""
@@ -72,7 +73,8 @@ class Follower:
         is loaded, too, and a switch may follow at once.
 
         Raises:
-            RebuildError: the live space has lost its data meanwhile.
+            RebuildError: the live space or the shadow has lost data meanwhile, or another rebuild
+                has taken over.
         """
         self._following.poll()
         ends = applied(self._spaces.live)
@@ -82,38 +84,57 @@ class Follower:
                 "Begin anew with --restart."
             )
         portion = self._following.upto(ends)
-        if portion.records:
-            self._progress.note(portion.positions, self._load.take(portion))
-        self.positions = {part: int(position) for part, position in portion.positions.items()}
-        return sum(max(0, end - self.positions.get(part, 0)) for part, end in ends.items())
+        counts = self._load.take(portion)
+        noted = self._progress.reached
+        if moved := {part: at for part, at in portion.positions.items() if noted.get(part) != at}:
+            self._progress.note(moved, counts)
+        self.positions = portion.positions
+        return sum(max(0, end - int(self.positions.get(part, 0))) for part, end in ends.items())
 
-    def until_close(self, show: Callable[[int], None]) -> None:
-        """Until the shadow has all that the workers have, for a moment."""
+    def until_close(self, show: Callable[[int, int], None]) -> None:
+        """Until the shadow has all that the workers have, for a moment.
+
+        Args:
+            show: told how many records are left, and how many there were at most.
+        """
+        most = 0
         while left := self.step():
-            show(left)
+            most = max(most, left)
+            show(left, most)
 
 
 class Switch:
     """Switches once everything is right; each `attempt` is a look."""
 
     def __init__(
-        self, spaces: ShadowSpace, follower: Follower, policies: Policies, conninfo: str
+        self,
+        spaces: ShadowSpace,
+        follower: Follower,
+        policies: Policies,
+        conninfo: str,
+        switch: Callable[[Mapping[int, bytes], Mapping[str, str]], Switched],
     ) -> None:
+        """Switch by calling `switch` with the marks and positions that were looked at."""
         self._spaces = spaces
         self._follower = follower
         self._policies = policies
         self._conninfo = conninfo
-        self._keys = spaces.kept_keys()
+        self._switch = switch
 
-    def until_done(self) -> None:
+    def until_done(self, check: Callable[[], None]) -> None:
         """Follow and try until the spaces are switched.
 
+        Args:
+            check: called before each attempt.
+
         Raises:
-            RebuildError: the shadow differs from Postgres, or there was no moment to switch.
+            RebuildError: the shadow differs from Postgres or has lost data, there was no moment to
+                switch, or another rebuild has taken over.
         """
         deadline = time.monotonic() + PATIENCE
         with closing(RowSource(self._conninfo)) as rows:
             while True:
+                check()
                 reason = self._attempt(rows)
                 if reason is None:
                     return
@@ -138,7 +159,7 @@ class Switch:
         # Once more, and nothing between this and the switch: the workers go on all the time.
         if left := self._follower.step():
             return f"the shadow is {left:,} changes behind the workers"
-        switched = self._spaces.switch(self._keys, marks, self._follower.positions)
+        switched = self._switch(marks, self._follower.positions)
         return None if switched is Switched.DONE else f"the workers were faster ({switched})"
 
     def _differing(self, rows: RowSource) -> set[str]:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from redis import Redis
 
-from inventory.errors import Outage
+from inventory.errors import Outage, RebuildError
 from inventory.policy import PolicySet
 from projections.bulk import (
     Fields,
@@ -23,9 +23,16 @@ from projections.bulk import (
 )
 from projections.outage import redis_outages
 from projections.ports import SkuChanges
-from projections.space import Kept, Space
+from projections.space import Fence, Kept, Space
 from rebuild.portion import Portion
-from rebuild.progress import DIFFERING_KEY, SUSPECTS_KEY, Counts
+from rebuild.progress import (
+    AGAIN,
+    DIFFERING_KEY,
+    REBUILD_KEY,
+    REFUSALS,
+    SUSPECTS_KEY,
+    Counts,
+)
 
 #: How often a SKU is looked at that workers keep writing.
 _ATTEMPTS = 40
@@ -112,37 +119,34 @@ class Load:
     until they are: what the channels were told of it is wrong.
     """
 
-    def __init__(self, live: Redis, shadow: Redis, policies: PolicySet) -> None:
+    def __init__(self, live: Redis, shadow: Redis, policies: PolicySet, owner: str) -> None:
+        self._fence = Fence(owner, REBUILD_KEY, SUSPECTS_KEY)
         self._live = Space(live)
         self._shadow = Space(shadow)
         self._policies = policies
 
     def take(self, portion: Portion) -> Counts:
-        """See `Work.take`."""
+        """See `Work.take`.
+
+        Raises:
+            RebuildError: the shadow is another run's, or was emptied.
+        """
         skus = list(portion.changes)
         if not skus:
             return Counts(portion.records, 0, rejected=portion.rejected)
         there = self._shadow.read(skus, readers=False)
         told = self._live.read(skus, readers=False)
         loaded: list[tuple[str, Sku, bool]] = []
-        wrong: list[str] = []
-        right: list[str] = []
         for sku, shadow, live in zip(skus, there, told, strict=True):
             changes = portion.changes[sku]
             rows = raised(rows_of(shadow.stock), changes)
             rows |= _commits(rows, live.stock)
             last = live.stock if b":published" in live.stock else shadow.stock
             wanted = build(sku, rows, last, self._policies, changes.partition)
-            loaded.append((sku, wanted, bool(shadow.stock)))
             untold = b":published" in wanted.stock and last is not live.stock
-            (wrong if wanted.anew or untold else right).append(sku)
-        self._shadow.load(loaded)
-        with redis_outages(), self._shadow.redis.pipeline(transaction=False) as pipeline:
-            if wrong:
-                pipeline.sadd(SUSPECTS_KEY, *wrong)
-            if right:
-                pipeline.srem(SUSPECTS_KEY, *right)
-            pipeline.execute()
+            loaded.append((sku, wanted, wanted.anew or untold))
+        if not self._shadow.load(loaded, self._fence):
+            raise RebuildError(f"{REFUSALS['owner']} {AGAIN}")
         return Counts(portion.records, len(skus), rejected=portion.rejected)
 
 

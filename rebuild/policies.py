@@ -1,19 +1,14 @@
 """The channels' policies as the workers have them, read from the topic that they follow."""
 
-import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from confluent_kafka import TopicPartition
-
-from audit.topics import kafka_outages, open_consumer, watermarks
+from audit.topics import open_consumer, watermarks
 from connectors.policy_envelope import PolicyChange, read_policy_change
-from inventory.errors import InvalidEvent, Outage
+from inventory.errors import InvalidEvent
 from inventory.policy import ChannelKind, PolicySet, rules_digest
 from inventory.topics import CHANNEL
-from rebuild.topics import next_offset
-
-_TIMEOUT = 15.0
+from rebuild.topics import read_upto
 
 
 class Policies(NamedTuple):
@@ -26,6 +21,11 @@ class Policies(NamedTuple):
 
     all: PolicySet
     digests: dict[str, str]
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same rules of the same channels."""
+        return str(sorted(self.digests.items()))
 
 
 def read_policies(bootstrap: str, marked: Iterable[str] = ()) -> Policies:
@@ -64,23 +64,13 @@ def read_policies(bootstrap: str, marked: Iterable[str] = ()) -> Policies:
 
 def _values(bootstrap: str) -> list[bytes]:
     consumer = open_consumer(bootstrap)
-    values: list[bytes] = []
     try:
-        for partition, (low, end) in watermarks(consumer, CHANNEL).items():
-            with kafka_outages():
-                consumer.assign([TopicPartition(CHANNEL, partition, low)])
-            position, heard = low, time.monotonic()
-            while position < end:
-                with kafka_outages():
-                    messages = consumer.consume(1_000, timeout=0.2)
-                for message in messages:
-                    position = max(position, next_offset(message))
-                    if message.error() is None and (value := message.value()) is not None:
-                        values.append(value)
-                if messages:
-                    heard = time.monotonic()
-                elif time.monotonic() - heard > _TIMEOUT:
-                    raise Outage(f"Kafka sent nothing of {CHANNEL} for {_TIMEOUT:.0f} s.")
+        return [
+            value
+            for partition, bounds in watermarks(consumer, CHANNEL).items()
+            for records, _ in read_upto(consumer, (CHANNEL, partition), *bounds)
+            for record in records
+            if (value := record.value()) is not None
+        ]
     finally:
         consumer.close()
-    return values

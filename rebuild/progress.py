@@ -1,33 +1,44 @@
-"""How far a rebuild is, kept beside the data that it writes, and who is at it."""
+"""How far a rebuild is, kept beside the data that it writes: what loses the one loses the other."""
 
-import os
-import socket
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, NamedTuple, Self
-from uuid import uuid4
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
+import orjson
 from redis import Redis
 
-from inventory.errors import Outage, RebuildError
+from inventory.errors import RebuildError
 from projections.outage import redis_outages
+from projections.space import Space
+from rebuild.session import Session
 
 #: The plan, and how far each part of it is.
 REBUILD_KEY = "stockwire:rebuild"
+#: The same of an audit of the shadow.
+AUDIT_KEY = "stockwire:rebuild:audit"
 #: SKUs of which the channels may have been told something wrong.
 SUSPECTS_KEY = "stockwire:rebuild:suspects"
 #: SKUs that an audit of the shadow has found to differ from Postgres.
 DIFFERING_KEY = "stockwire:rebuild:differing"
-#: Who rebuilds now.
-LOCK_KEY = "stockwire:rebuild:lock"
 
-_LOCK_MS = 15_000
-_BEAT_SECONDS = 5.0
+#: All keys of a rebuild beside the lock.
+OWN_KEYS = (REBUILD_KEY, AUDIT_KEY, SUSPECTS_KEY, DIFFERING_KEY)
+
+#: The fact that says whose run writes the space; the scripts know its name.
+_OWNER = "owner"
 
 #: What comes before the name of a part in the field that says where it ends, how far it is, and
-#: how many of its records are done.
+#: whether it is done; `note.lua` and `switch.lua` know them.
 _END, _AT, _DONE = "end:", "at:", "done:"
+
+#: Why `note.lua` and `switch.lua` refuse.
+REFUSALS = {
+    "owner": "Another rebuild has taken over, or Redis has lost what this one has written.",
+    "server": "Redis was started again or has failed over during the rebuild.",
+    "position": "Redis has lost some of what the rebuild has written.",
+    "lost": "The shadow does not have all that was written to it: Redis has lost some of it.",
+}
+#: What helps.
+AGAIN = "Start the rebuild again: it goes on from what is there."
 
 
 class Counts(NamedTuple):
@@ -50,46 +61,92 @@ class Counts(NamedTuple):
     rejected: int = 0
 
 
-class Progress:
-    """The record of a rebuild in one key space. Every method raises `Outage` without Redis."""
+class Plan(NamedTuple):
+    """What is to be read.
 
-    def __init__(self, redis: Redis) -> None:
+    Attributes:
+        parts: by name, where each ends.
+        starts: where parts begin that do not begin at their beginning.
+        facts: anything else that is to be known of it later.
+    """
+
+    parts: Mapping[str, str]
+    starts: Mapping[str, str]
+    facts: Mapping[str, str]
+
+
+class Progress:
+    """The record of a rebuild in one key space. Every method raises `Outage` without Redis.
+
+    Each note asks for the one before it, so whatever the record says was written, is there: Redis
+    may lose the end of what was written, as at a failover, but nothing of what came before.
+    """
+
+    def __init__(self, redis: Redis, session: Session, key: str = REBUILD_KEY) -> None:
         """Keep it in this database."""
         self._redis = redis
+        self._space = Space(redis)
+        self._session = session
+        self._key = key
+        self.reached: dict[str, str] = {}
 
     def read(self) -> dict[str, str]:
         """All of it, empty if there is none."""
         with redis_outages():
-            found: dict[Any, Any] = self._redis.hgetall(REBUILD_KEY)
+            found: dict[Any, Any] = self._redis.hgetall(self._key)
         return {name.decode(): value.decode() for name, value in found.items()}
 
-    def begin(self, plan: Mapping[str, str], parts: Mapping[str, str]) -> None:
-        """Note a new plan; `parts` by name, with where they end."""
-        fields: dict[Any, Any] = {**plan, **{f"{_END}{part}": end for part, end in parts.items()}}
-        with redis_outages():
-            self._redis.hset(REBUILD_KEY, mapping=fields)
-
-    def note(self, positions: Mapping[str, str], counts: Counts, done: str | None = None) -> None:
-        """Note a portion that is written, and the part that it was the last one of."""
+    def begin(self, plan: Plan) -> "Standing":
+        """Note a new plan, in the place of any other."""
+        fields: dict[Any, Any] = {**plan.facts, _OWNER: self._session.owner}
+        fields |= {f"{_END}{part}": end for part, end in plan.parts.items()}
+        fields |= {f"{_AT}{part}": start for part, start in plan.starts.items()}
         with redis_outages(), self._redis.pipeline(transaction=True) as pipeline:
-            for part, position in positions.items():
-                pipeline.hset(REBUILD_KEY, f"{_AT}{part}", position)
-            for name, count in counts._asdict().items():
-                if count:
-                    pipeline.hincrby(REBUILD_KEY, name, count)
-            if done is not None:
-                pipeline.hset(REBUILD_KEY, f"{_DONE}{done}", "1")
+            pipeline.delete(self._key)
+            pipeline.hset(self._key, mapping=fields)
             pipeline.execute()
+        return self.standing()
 
-    def set(self, name: str, value: str) -> None:
-        """Note one fact of the plan."""
+    def claim(self) -> "Standing":
+        """Go on with what is there: from now on, nobody else's notes are taken."""
         with redis_outages():
-            self._redis.hset(REBUILD_KEY, name, value)
+            self._redis.hset(self._key, _OWNER, self._session.owner)
+        return self.standing()
+
+    def standing(self) -> "Standing":
+        """What is there, from which the next note goes on."""
+        standing = Standing(self.read())
+        self.reached = standing.positions
+        return standing
+
+    def note(
+        self,
+        positions: Mapping[str, str],
+        counts: Counts | None = None,
+        *,
+        done: str | None = None,
+        **facts: str,
+    ) -> None:
+        """Note a portion that is written, the part that it was the last one of, or facts.
+
+        Raises:
+            RebuildError: what was noted before is not there, or another run has taken over.
+        """
+        moves = {part: [self.reached.get(part, ""), at] for part, at in positions.items()}
+        if done is not None:
+            moves[done] = [self.reached.get(done, ""), ""]
+            facts[f"{_DONE}{done}"] = "1"
+        added = {} if counts is None else {k: n for k, n in counts._asdict().items() if n}
+        asked = {**self._session._asdict(), "moves": moves, "counts": added, "facts": facts}
+        reply: str = self._space.run("note.lua", [self._key], orjson.dumps(asked)).decode()
+        if reply in REFUSALS:
+            raise RebuildError(f"{REFUSALS[reply]} {AGAIN}")
+        self.reached |= positions
 
     def clear(self) -> None:
-        """Forget it."""
+        """Forget it, and everything that is beside it."""
         with redis_outages():
-            self._redis.delete(REBUILD_KEY, SUSPECTS_KEY, DIFFERING_KEY)
+            self._redis.delete(*OWN_KEYS)
 
 
 class Standing(NamedTuple):
@@ -114,6 +171,23 @@ class Standing(NamedTuple):
         return [part for part in self.parts if part not in done]
 
     @property
+    def whole(self) -> int | None:
+        """How many records there are to be read; None if that is not known."""
+        return int(self.facts["whole"]) if "whole" in self.facts else None
+
+    @property
+    def done(self) -> int:
+        """How many of `whole` are done.
+
+        A compacted topic has fewer records than offsets, so there the offsets count.
+        """
+        if "first" not in self.facts:
+            return self.counts.records
+        ends = self.parts
+        reached = sum(int(at) for part, at in self.positions.items() if part in ends)
+        return reached - int(self.facts["first"])
+
+    @property
     def counts(self) -> Counts:
         """What was done so far."""
         return Counts(*(int(self.facts.get(name, 0)) for name in Counts._fields))
@@ -124,57 +198,3 @@ class Standing(NamedTuple):
             for name, value in self.facts.items()
             if name.startswith(prefix)
         }
-
-
-class Lock:
-    """Held by the one rebuild that runs; `held` takes it."""
-
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-        self._who = f"{socket.gethostname()} {os.getpid()} {uuid4().hex[:8]}"
-        self._over = threading.Event()
-        self.lost = threading.Event()
-
-    @classmethod
-    @contextmanager
-    def held(cls, redis: Redis) -> Iterator[Self]:
-        """Hold the lock while inside.
-
-        Raises:
-            RebuildError: another rebuild runs.
-            Outage: Redis does not answer.
-        """
-        lock = cls(redis)
-        with redis_outages():
-            if not redis.set(LOCK_KEY, lock._who, nx=True, px=_LOCK_MS):
-                holder: Any = redis.get(LOCK_KEY) or b"?"
-                raise RebuildError(
-                    f"A rebuild runs already (host and process {holder.decode()}); wait for it, or "
-                    f"{_LOCK_MS // 1000} s if it was killed."
-                )
-        beat = threading.Thread(target=lock._beat, name="lock of the rebuild", daemon=True)
-        beat.start()
-        try:
-            yield lock
-        finally:
-            lock._over.set()
-            beat.join()
-            if not lock.lost.is_set():
-                with redis_outages():
-                    redis.delete(LOCK_KEY)
-
-    def check(self) -> None:
-        """Raise `RebuildError` once somebody else may have begun."""
-        if self.lost.is_set():
-            raise RebuildError("The lock of the rebuild was lost; start it again, it goes on.")
-
-    def _beat(self) -> None:
-        while not self._over.wait(_BEAT_SECONDS):
-            try:
-                with redis_outages():
-                    if self._redis.get(LOCK_KEY) != self._who.encode():
-                        self.lost.set()
-                        return
-                    self._redis.pexpire(LOCK_KEY, _LOCK_MS)
-            except Outage:
-                continue  # the rebuild itself finds out, and says so

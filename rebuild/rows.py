@@ -5,7 +5,11 @@ by the rows' versions, so no common moment is needed, nothing holds the vacuum b
 a rebuild that was interrupted goes on after the last key.
 """
 
-from collections.abc import Iterator, Sequence
+import os
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from typing import Any
 
 import psycopg
@@ -17,12 +21,18 @@ from inventory.policy import ChannelOverride
 from inventory.stock import StockLevel
 from projections.ports import Changes, SkuChanges
 from rebuild.portion import Portion
+from rebuild.progress import Plan
 from sql.queries import load_queries
 
 _QUERIES = load_queries()
 
 #: Rows of a portion; more than a SKU has warehouses.
 ROWS = 5_000
+
+#: Seconds that a statement may take: a portion takes milliseconds, the plan sorts all.
+_SECONDS, _PLAN_SECONDS = 20.0, 300.0
+#: Seconds more, after which a server that did not even say so is out of reach.
+_GRACE = 5.0
 
 #: The part with the overrides of SKUs that have no stock.
 WITHOUT_STOCK = "without stock"
@@ -31,19 +41,21 @@ WITHOUT_STOCK = "without stock"
 _NO_BOUND = ""
 
 
-def row_parts(conninfo: str, parts: int) -> dict[str, str]:
-    """Parts of the stock of about one size, and the SKU that each ends with.
+def row_plan(conninfo: str, parts: int) -> Plan:
+    """Parts of the stock of about one size, each with the SKU that it ends with.
 
     Raises:
         Outage: Postgres does not answer.
     """
     fractions = [n / parts for n in range(1, parts)]
-    with _connected(conninfo) as connection:
-        found = connection.execute(_QUERIES["rebuild_bounds"], {"fractions": fractions})
-        bounds = [sku for (sku,) in found if sku is not None]
+    with closing(_connected(conninfo, _PLAN_SECONDS)) as connection:
+        found = _fetched(connection, _PLAN_SECONDS, "rebuild_bounds", {"fractions": fractions})
+        ((rows,),) = _fetched(connection, _PLAN_SECONDS, "rebuild_count", {})
+    bounds = [sku for (sku,) in found if sku is not None]
     # The part begins after the bound of the one before it, which its name carries.
     named = {f"after {after}": upto for after, upto in zip(["", *bounds], bounds, strict=False)}
-    return {**named, f"after {bounds[-1] if bounds else ''}": _NO_BOUND, WITHOUT_STOCK: _NO_BOUND}
+    last = f"after {bounds[-1] if bounds else ''}"
+    return Plan({**named, last: _NO_BOUND, WITHOUT_STOCK: _NO_BOUND}, {}, {"whole": str(rows)})
 
 
 class RowSource:
@@ -51,8 +63,7 @@ class RowSource:
 
     def __init__(self, conninfo: str) -> None:
         """Read as a role that may read the schema `inventory`."""
-        self._connection = _connected(conninfo)
-        self._connection.autocommit = True
+        self._connection = _connected(conninfo, _SECONDS)
 
     def portions(self, part: str, start: str | None, end: str) -> Iterator[Portion]:
         """See `rebuild.portion.Source.portions`."""
@@ -83,7 +94,7 @@ class RowSource:
 
     def _without_stock(self, after: str) -> Iterator[Portion]:
         while True:
-            rows = self._rows("rebuild_skus_without_stock", after=after, rows=ROWS)
+            rows = self._rows("audit_stockless_page", after=after, skus=ROWS)
             skus = [sku for (sku,) in rows]
             if not skus:
                 return
@@ -117,19 +128,48 @@ class RowSource:
         return found
 
     def _rows(self, query: str, **arguments: object) -> list[tuple[Any, ...]]:
-        try:
-            with self._connection.cursor(binary=True) as cursor:
-                return cursor.execute(_QUERIES[query], arguments).fetchall()
-        except psycopg.OperationalError as exc:
-            raise _outage(exc) from exc
+        return _fetched(self._connection, _SECONDS, query, arguments)
 
 
-def _connected(conninfo: str) -> psycopg.Connection:
+def _connected(conninfo: str, seconds: float) -> psycopg.Connection:
     try:
-        # A prepared statement fails once DDL has changed what it returns.
-        return psycopg.connect(conninfo, connect_timeout=10, prepare_threshold=None)
+        return psycopg.connect(
+            conninfo,
+            autocommit=True,
+            connect_timeout=10,
+            options=f"-c statement_timeout={seconds:.0f}s",
+            # A prepared statement fails once DDL has changed what it returns.
+            prepare_threshold=None,
+        )
     except psycopg.OperationalError as exc:
         raise _outage(exc) from exc
+
+
+def _fetched(
+    connection: psycopg.Connection, seconds: float, query: str, arguments: Mapping[str, object]
+) -> list[tuple[Any, ...]]:
+    try:
+        with _bounded(connection, seconds + _GRACE), connection.cursor(binary=True) as cursor:
+            return cursor.execute(_QUERIES[query], arguments).fetchall()
+    except psycopg.OperationalError as exc:
+        raise _outage(exc) from exc
+
+
+@contextmanager
+def _bounded(connection: psycopg.Connection, seconds: float) -> Iterator[None]:
+    """Cut the connection if it takes longer: a server that is out of reach ends no statement."""
+    cut = threading.Timer(seconds, _cut, [connection])
+    cut.daemon = True
+    cut.start()
+    try:
+        yield
+    finally:
+        cut.cancel()
+
+
+def _cut(connection: psycopg.Connection) -> None:
+    with socket.socket(fileno=os.dup(connection.fileno())) as wire:
+        wire.shutdown(socket.SHUT_RDWR)
 
 
 def _outage(exc: Exception) -> Outage:

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
+from itertools import chain
 from urllib.parse import urlsplit
 
 import orjson
-from redis import Redis
 from redis.exceptions import ResponseError
 
 from inventory.errors import RebuildError
@@ -13,7 +13,8 @@ from projections.checkpoint import CHECKPOINT_KEY
 from projections.marks import MARKS_KEY
 from projections.outage import redis_outages
 from projections.space import Space
-from rebuild.progress import DIFFERING_KEY, LOCK_KEY, REBUILD_KEY, SUSPECTS_KEY
+from rebuild.progress import AGAIN, DIFFERING_KEY, OWN_KEYS, REBUILD_KEY, REFUSALS
+from rebuild.session import LOCK_KEY, LOCK_LOST, Session, open_redis
 
 #: Keys that stay where they are found are looked for in steps of so many.
 _COUNT = 5_000
@@ -23,10 +24,31 @@ class Switched(StrEnum):
     """What came of an attempt to switch."""
 
     DONE = "switched"
+    LOCK = "lock"
+    """Another rebuild has taken over."""
+    SERVER = "server"
+    """It is not the run of the server that was written to."""
+    LOST = "lost"
+    """The shadow does not say that it has all that was written to it."""
+    DIFFERING = "differing"
+    """SKUs of it are known to differ from Postgres."""
     BEHIND = "behind"
     """The workers have applied more than the shadow has."""
     MARKS = "marks"
     """What channels were told of has changed since it was looked at."""
+
+
+#: What waiting does not mend.
+_FINAL = {
+    Switched.LOCK: LOCK_LOST,
+    Switched.SERVER: f"{REFUSALS['server']} {AGAIN}",
+    Switched.LOST: f"{REFUSALS['lost']} {AGAIN}",
+}
+
+#: The fact of a record that was switched with its shadow, until channels are told and the old key
+#: space is gone; and what it says if that one is to stay.
+SWITCHED, KEEP = "switched", "keep"
+_DROP = "drop"
 
 
 def database_of(url: str) -> int:
@@ -52,8 +74,8 @@ class ShadowSpace:
         self._number = database_of(url)
         self._other = self._number + 1 if database is None else database
         self.url = url_of(url, self._other)
-        self.live = Redis.from_url(url)
-        self.shadow = Redis.from_url(self.url)
+        self.live = open_redis(url)
+        self.shadow = open_redis(self.url)
 
     def close(self) -> None:
         """Close the connections."""
@@ -78,6 +100,10 @@ class ShadowSpace:
                     f"Redis has no database {self._other} ({exc}); raise `databases` in its "
                     "configuration, or rebuild in place."
                 ) from exc
+            if size and size == self.shadow.exists(*OWN_KEYS[1:]):
+                # An audit's last word, written after another run had emptied it.
+                self.shadow.flushdb()
+                size = 0
             if not size:
                 self._check_memory()
                 return False
@@ -89,40 +115,56 @@ class ShadowSpace:
                 )
         return True
 
-    def clear(self) -> None:
-        """Empty the shadow."""
-        with redis_outages():
-            self.shadow.flushdb(asynchronous=True)
+    def clear(self, session: Session) -> None:
+        """Empty the shadow, without holding Redis up.
+
+        Raises:
+            RebuildError: another rebuild has taken over.
+        """
+        if not Space(self.live).run("empty.lua", [LOCK_KEY], self._other, session.owner):
+            raise RebuildError(LOCK_LOST)
 
     def kept_keys(self) -> list[str]:
         """Keys of the live space that are not of a SKU: they stay when the spaces are switched."""
         with redis_outages():
             found = {key.decode() for key in self.live.scan_iter(match="stockwire:*", count=_COUNT)}
-        own = {REBUILD_KEY, SUSPECTS_KEY, DIFFERING_KEY, CHECKPOINT_KEY, MARKS_KEY}
-        return [CHECKPOINT_KEY, MARKS_KEY, *sorted((found | {LOCK_KEY}) - own)]
+        first = [LOCK_KEY, CHECKPOINT_KEY, MARKS_KEY]
+        return [*first, *sorted(found - {*OWN_KEYS, *first})]
 
     def switch(
-        self, keys: list[str], marks: Mapping[int, bytes], positions: Mapping[str, int]
+        self,
+        session: Session,
+        keys: list[str],
+        marks: Mapping[int, bytes],
+        positions: Mapping[str, str],
+        *,
+        keep: bool,
     ) -> Switched:
         """Let readers and workers have the shadow, at one moment, if it has all they have.
 
         Args:
+            session: who must still have the lock, and the server that was written to.
             keys: as `kept_keys` found them.
             marks: as they were when it was seen that no channel is being told.
-            positions: how far the shadow is, by part.
-        """
-        arguments: list[str | int] = [self._number, self._other]
-        arguments.append(
-            orjson.dumps({str(n): text.decode() for n, text in marks.items()}).decode()
-        )
-        for part, position in positions.items():
-            arguments += (part, position)
-        reply = Space(self.live).run("switch.lua", keys, *arguments)
-        return Switched(reply.decode())
+            positions: how far the shadow must say that it is, by part.
+            keep: noted for whoever finishes it: the old key space is to stay.
 
-    def drop(self) -> None:
-        """Throw away what the shadow's database holds, without holding Redis up."""
-        self.clear()
+        Raises:
+            RebuildError: the shadow may lack some of what was written, or another rebuild has
+                taken over.
+        """
+        told = {str(number): text.decode() for number, text in marks.items()}
+        reply = Space(self.live).run(
+            "switch.lua",
+            [REBUILD_KEY, DIFFERING_KEY, *keys],
+            *(self._number, self._other, *session, KEEP if keep else _DROP),
+            orjson.dumps(told),
+            *chain.from_iterable(positions.items()),
+        )
+        switched = Switched(reply.decode())
+        if switched in _FINAL:
+            raise RebuildError(_FINAL[switched])
+        return switched
 
     def _check_memory(self) -> None:
         memory = self.live.info("memory")

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator, Mapping
 
-from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from audit.topics import kafka_outages, open_consumer, watermarks
 from connectors.envelope import read_stock_change
@@ -15,12 +15,16 @@ from inventory.stock import StockLevel, level_of
 from inventory.topics import CHANNEL_SKU, STOCK
 from projections.ports import Changes, SkuChanges
 from rebuild.portion import Portion
+from rebuild.progress import Plan
 
 #: Overrides first, as they are few: most SKUs are then projected once.
 TOPICS = (CHANNEL_SKU, STOCK)
 
 #: Records of a portion: about 5 MB.
 RECORDS = 5_000
+
+#: Records of a part that are held for the workers to apply them.
+_WAITING = 5_000
 
 _TIMEOUT = 15.0
 _POLL = 0.2
@@ -39,8 +43,8 @@ def place_of(part: str) -> tuple[str, int]:
     return topic, int(partition)
 
 
-def ends(bootstrap: str) -> dict[str, int]:
-    """The offset after the last record of each part, now.
+def bounds(bootstrap: str) -> dict[str, tuple[int, int]]:
+    """The first offset of each part and the one after its last record, now.
 
     Raises:
         Outage: Kafka does not answer.
@@ -49,12 +53,59 @@ def ends(bootstrap: str) -> dict[str, int]:
     consumer = open_consumer(bootstrap)
     try:
         return {
-            part_of(topic, partition): end
+            part_of(topic, partition): offsets
             for topic in TOPICS
-            for partition, (_, end) in watermarks(consumer, topic).items()
+            for partition, offsets in watermarks(consumer, topic).items()
         }
     finally:
         consumer.close()
+
+
+def ends(bootstrap: str) -> dict[str, int]:
+    """The offset after the last record of each part, now; see `bounds`."""
+    return {part: end for part, (_, end) in bounds(bootstrap).items()}
+
+
+def topic_plan(bootstrap: str, applied: Mapping[str, int]) -> Plan:
+    """What there is to read; each part ends where the workers are, if that is known."""
+    found = bounds(bootstrap)
+    parts = {part: min(end, applied.get(part, end)) for part, (_, end) in found.items()}
+    starts = {part: min(low, parts[part]) for part, (low, _) in found.items()}
+    first = sum(starts.values())
+    return Plan(
+        {part: str(end) for part, end in parts.items()},
+        {part: str(start) for part, start in starts.items()},
+        {"first": str(first), "whole": str(sum(parts.values()) - first)},
+    )
+
+
+def read_upto(
+    consumer: Consumer, place: tuple[str, int], position: int, end: int
+) -> Iterator[tuple[list[Message], int]]:
+    """The records of one partition before `end`, in portions, each with the offset after it.
+
+    Raises:
+        Outage: Kafka does not answer, or sends nothing.
+    """
+    with kafka_outages():
+        consumer.assign([TopicPartition(*place, position)])
+    while position < end:
+        records: list[Message] = []
+        heard = time.monotonic()
+        while position < end and len(records) < RECORDS:
+            with kafka_outages():
+                messages = consumer.consume(RECORDS - len(records), timeout=_POLL)
+            for message in messages:
+                # Compaction leaves gaps, also at the end.
+                position = max(position, next_offset(message))
+                if message.error() is None and message.offset() < end:
+                    records.append(message)
+            if messages:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > _TIMEOUT:
+                raise Outage(f"Kafka sent nothing of {place[0]} for {_TIMEOUT:.0f} s; see its log.")
+        position = min(position, end)
+        yield records, position
 
 
 class TopicSource:
@@ -66,44 +117,20 @@ class TopicSource:
 
     def portions(self, part: str, start: str | None, end: str) -> Iterator[Portion]:
         """See `rebuild.portion.Source.portions`."""
-        topic, partition = place_of(part)
-        with kafka_outages():
-            low, _ = self._consumer.get_watermark_offsets(
-                TopicPartition(topic, partition), timeout=_TIMEOUT
-            )
-            position, last = max(low, int(start or 0)), int(end)
-            self._consumer.assign([TopicPartition(topic, partition, position)])
-        records: list[Message] = []
-        while position < last:
-            records, position = self._read(position, last)
+        found = read_upto(self._consumer, place_of(part), int(start or 0), int(end))
+        for records, position in found:
             yield portion_of(records, {part: str(position)})
 
     def close(self) -> None:
         """Leave the brokers."""
         self._consumer.close()
 
-    def _read(self, position: int, end: int) -> tuple[list[Message], int]:
-        """Records before `end`, and the offset after them; compaction leaves gaps."""
-        records: list[Message] = []
-        heard = time.monotonic()
-        while position < end and len(records) < RECORDS:
-            with kafka_outages():
-                messages = self._consumer.consume(RECORDS - len(records), timeout=_POLL)
-            for message in messages:
-                position = max(position, next_offset(message))
-                if message.error() is None and message.offset() < end:
-                    records.append(message)
-            if messages:
-                heard = time.monotonic()
-            elif time.monotonic() - heard > _TIMEOUT:
-                raise Outage(f"Kafka sent nothing for {_TIMEOUT:.0f} s; look at its log.")
-        return records, min(position, end)
-
 
 class Following:
     """Reads both topics from where the parts ended, but never past what the workers have applied.
 
-    So whatever is read, the workers have written before.
+    So whatever is read, the workers have written before. Of a part that the workers are far behind
+    in, no more is fetched until they have caught up with what waits.
     """
 
     def __init__(self, bootstrap: str, positions: Mapping[str, int]) -> None:
@@ -111,10 +138,14 @@ class Following:
         self._consumer = open_consumer(bootstrap)
         self._reached = dict(positions)
         self._waiting: dict[str, list[Message]] = {part: [] for part in positions}
+        self._full: set[str] = set()
         with kafka_outages():
-            self._consumer.assign(
-                [TopicPartition(*place_of(part), offset) for part, offset in positions.items()]
-            )
+            self._consumer.assign([self._place(part) for part in positions])
+
+    @property
+    def waiting(self) -> int:
+        """How many records are held that the workers have not applied."""
+        return sum(map(len, self._waiting.values()))
 
     def poll(self) -> None:
         """Fetch what has come."""
@@ -122,9 +153,13 @@ class Following:
             messages = self._consumer.consume(RECORDS, timeout=_FOLLOW)
         for message in messages:
             part = part_of(message.topic() or "", message.partition() or 0)
+            if part in self._full:
+                continue  # fetched before it was full, and fetched again after
             self._reached[part] = max(self._reached[part], next_offset(message))
             if message.error() is None:
                 self._waiting[part].append(message)
+                if len(self._waiting[part]) >= _WAITING:
+                    self._fill(part)
 
     def upto(self, applied: Mapping[str, int]) -> Portion:
         """What was fetched up to these offsets; its positions are those of all parts."""
@@ -135,6 +170,8 @@ class Following:
             split = sum(1 for message in waiting if (message.offset() or 0) < end)
             ready += waiting[:split]
             self._waiting[part] = rest = waiting[split:]
+            if part in self._full and len(rest) < _WAITING // 2:
+                self._go_on(part)
             reached = (rest[0].offset() or 0) if rest else self._reached[part]
             positions[part] = str(reached)
         return portion_of(ready, positions)
@@ -142,6 +179,19 @@ class Following:
     def close(self) -> None:
         """Leave the brokers."""
         self._consumer.close()
+
+    def _place(self, part: str) -> TopicPartition:
+        return TopicPartition(*place_of(part), self._reached[part])
+
+    def _fill(self, part: str) -> None:
+        self._full.add(part)
+        with kafka_outages():
+            self._consumer.incremental_unassign([self._place(part)])
+
+    def _go_on(self, part: str) -> None:
+        self._full.remove(part)
+        with kafka_outages():
+            self._consumer.incremental_assign([self._place(part)])
 
 
 def next_offset(message: Message) -> int:

@@ -6,6 +6,10 @@ SELECT DISTINCT unnest(percentile_disc(%(fractions)s::float8[]) WITHIN GROUP (OR
 FROM inventory.stock
 ORDER BY sku
 
+-- How many rows there are to be read.
+-- name: rebuild_count
+SELECT count(*) FROM inventory.stock
+
 -- The next rows of a part, in key order. A date that Python cannot hold cannot be projected either.
 -- name: rebuild_rows
 SELECT sku, warehouse, on_hand, reserved, safety_stock, incoming,
@@ -33,12 +37,3 @@ SELECT o.channel, o.sku, o.buffer, o.share, o.low_stock_threshold, o.low_stock_h
     (extract(epoch FROM o.updated_at) * 1000000)::bigint
 FROM inventory.channel c JOIN inventory.channel_sku o ON o.channel = c.name
 WHERE o.sku = ANY (%(skus)s::text[])
-
--- SKUs with something of their own on a channel, and no stock yet.
--- name: rebuild_skus_without_stock
-SELECT DISTINCT o.sku
-FROM inventory.channel_sku o
-WHERE o.sku > %(after)s
-    AND NOT EXISTS (SELECT FROM inventory.stock s WHERE s.sku = o.sku)
-ORDER BY o.sku
-LIMIT %(rows)s

@@ -13,13 +13,21 @@ from uuid import uuid4
 import pytest
 from redis import Redis
 
+from audit.topics import open_consumer
 from bench.load import seed_catalogue
+from inventory.errors import RebuildError
 from inventory.names import stock_key
 from projections.reader import AvailabilityReader
+from rebuild import topics
 from rebuild.crew import From
-from rebuild.progress import LOCK_KEY, REBUILD_KEY
-from rebuild.run import Options, Rebuild
-from rebuild.shadow_space import url_of
+from rebuild.options import Options, Stage
+from rebuild.progress import OWN_KEYS, REBUILD_KEY
+from rebuild.run import Rebuild
+from rebuild.session import LOCK_KEY
+from rebuild.shadow import Shadow
+from rebuild.shadow_space import ShadowSpace, url_of
+from rebuild.steps import Steps
+from rebuild.topics import Following, bounds, place_of, read_upto
 from stockwire_client.names import availability_key, channel_topic
 from tests.conftest import TEST_ENVIRONMENT
 from tests.e2e.selling import SKUS, WAREHOUSES, assert_no_drift, selling
@@ -53,8 +61,10 @@ def shadow(stack, settings) -> Iterator[Redis]:
 
 def rebuild(settings, **options):
     said: list[str] = []
-    result = Rebuild(settings, Options(**options), said.append, lambda _: None).run()
-    print(result)
+    shown: list[Stage] = []
+    result = Rebuild(settings, Options(**options), said.append, shown.append).run()
+    print(result, said)
+    assert all(stage.whole is not None for stage in shown), "a bar and an estimate at each step"
     return result
 
 
@@ -220,3 +230,96 @@ def test_options_of_another_run_are_refused(settings, redis, shadow):
     _, said = other.communicate(timeout=60)
     assert other.returncode == 1
     assert "--from kafka --shadow was interrupted" in said
+
+
+class KilledError(Exception):
+    """Takes the place of kill -9."""
+
+
+@pytest.mark.parametrize("again", [{"shadow": True}, {}, {"shadow": True, "restart": True}])
+def test_a_rebuild_that_was_killed_after_its_switch_is_finished_by_any_other(
+    settings, redis, shadow, monkeypatch, again
+):
+    """Channels are told of what was wrong, and nothing is in the way of the next one."""
+    real = Shadow.finish
+
+    def dies(self):
+        if self._steps.live.exists(REBUILD_KEY):
+            raise KilledError
+        return real(self)
+
+    with selling(settings, seed=75):
+        falsify(redis, eventually(lambda: listed(settings, redis)))
+        monkeypatch.setattr(Shadow, "finish", dies)
+        with pytest.raises(KilledError):
+            rebuild(settings, shadow=True)
+        monkeypatch.setattr(Shadow, "finish", real)
+        told: list[str] = []
+        tell = Steps.tell
+        monkeypatch.setattr(Steps, "tell", lambda *args: (told.append("all"), tell(*args)))
+        result = rebuild(settings, **again)
+        assert told, "the first run has found what was wrong"
+        assert result.resumed is (again == {"shadow": True})
+    assert_no_drift(settings)
+    eventually(lambda: shadow.dbsize() == 0)
+    assert not redis.exists(*OWN_KEYS, LOCK_KEY)
+
+
+def test_a_shadow_that_lost_rows_is_not_switched_to_and_is_gone_on_with(
+    settings, redis, shadow, monkeypatch
+):
+    """As after a failover to a replica that lags; nothing of it may reach readers."""
+    attempt = ShadowSpace.switch
+
+    def loses(self, *args, **options):
+        part = next(part for part in self.shadow.hkeys(REBUILD_KEY) if part.startswith(b"at:"))
+        self.shadow.hset(REBUILD_KEY, part, 0)
+        self.shadow.hdel(REBUILD_KEY, part.replace(b"at:", b"done:"))
+        return attempt(self, *args, **options)
+
+    monkeypatch.setattr(ShadowSpace, "switch", loses)
+    with pytest.raises(RebuildError, match="goes on from what is there"):
+        rebuild(settings, shadow=True)
+    assert shadow.exists(REBUILD_KEY)
+    monkeypatch.setattr(ShadowSpace, "switch", attempt)
+    result = rebuild(settings, shadow=True)
+    assert result.resumed
+    assert result.switched
+    assert_no_drift(settings)
+
+
+def test_following_loses_no_record_of_a_part_that_was_held(settings, monkeypatch):
+    """Against the broker: what was fetched ahead and let go comes again."""
+    with selling(settings, seed=76):
+        pass
+    found = bounds(settings.kafka_bootstrap)
+    part = max(found, key=lambda name: found[name][1] - found[name][0])
+    low, end = found[part]
+    whole = sum(len(records) for records, _ in read_all(settings, part, low, end))
+    monkeypatch.setattr(topics, "_WAITING", 50)
+    monkeypatch.setattr(topics, "RECORDS", 40)
+    following = Following(settings.kafka_bootstrap, {name: low for name, (low, _) in found.items()})
+    seen, most = 0, 0
+    for applied in (*range(low, end, 35), end):
+
+        def reached(applied=applied):
+            nonlocal seen, most
+            following.poll()
+            most = max(most, following.waiting)
+            portion = following.upto({part: applied})
+            seen += portion.records
+            return int(portion.positions[part]) >= applied
+
+        eventually(reached)
+    following.close()
+    assert whole > 200
+    assert seen == whole
+    assert most <= 50 * len(found)
+
+
+def read_all(settings, part, low, end):
+    consumer = open_consumer(settings.kafka_bootstrap)
+    try:
+        yield from read_upto(consumer, place_of(part), low, end)
+    finally:
+        consumer.close()

@@ -1,6 +1,7 @@
 """Both hashes of many SKUs in a Redis of the test's own: bulk-written, mended, and switched."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -18,8 +19,18 @@ from projections.ports import SkuChanges
 from projections.space import Space
 from projections.writer import ProjectionWriter
 from rebuild.mend import Check, Load, Mend, is_right, wanted_of
+from rebuild.options import Options, Result
 from rebuild.portion import Portion
-from rebuild.progress import LOCK_KEY, REBUILD_KEY, SUSPECTS_KEY, Lock
+from rebuild.progress import (
+    DIFFERING_KEY,
+    OWN_KEYS,
+    REBUILD_KEY,
+    SUSPECTS_KEY,
+    Plan,
+    Progress,
+)
+from rebuild.session import LOCK_KEY, Lock, Session, run_id_of
+from rebuild.shadow import Shadow
 from rebuild.shadow_space import ShadowSpace, Switched, url_of
 from stockwire_client.names import availability_key
 from tests.histories import deliveries, histories, outcome
@@ -39,6 +50,8 @@ pytestmark = pytest.mark.integration
 PORT = 31571
 #: The ordinary writer's space, the live one and its shadow.
 ORDINARY, LIVE, SHADOW = 5, 0, 1
+OWNER = "this run"
+PARTS = {"stock/0": "5", "stock/1": "0"}
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +76,8 @@ class World:
         return self.runner.run(writer.write(changes, POLICIES, {})).projections
 
     def load(self, changes):
-        load = Load(self.redis[LIVE], self.redis[SHADOW], POLICIES)
+        self.redis[SHADOW].hset(REBUILD_KEY, "owner", OWNER)
+        load = Load(self.redis[LIVE], self.redis[SHADOW], POLICIES, OWNER)
         return load.take(Portion(changes, {}, len(changes)))
 
     def mend(self, changes):
@@ -274,17 +288,32 @@ class Swap:
     def __init__(self, world: World):
         self.live, self.shadow = world.redis[LIVE], world.redis[SHADOW]
         self.spaces = ShadowSpace(world.url)
+        self.session = Session(OWNER, run_id_of(self.live))
         self.live.hset("availability:{SKU}", "web", "live")
         self.shadow.hset("availability:{SKU}", "web", "shadow")
         self.live.hset(CHECKPOINT_KEY, mapping={"stock/0": 5, ":version": 12, ":begun": 1})
         self.live.hset(MARKS_KEY, "0", b'{"web":"abc"}')
         self.live.set("stockwire:other", "kept")
-        self.shadow.set(REBUILD_KEY, "1")
+        self.live.set(LOCK_KEY, OWNER, px=60_000)
+        progress = Progress(self.shadow, self.session)
+        progress.begin(Plan(PARTS, dict.fromkeys(PARTS, "0"), {"policies": "these"}))
+        progress.note({"stock/0": "5"})
+        for part in PARTS:
+            progress.note({}, done=part)
+        progress.note({}, audited="1")
 
-    def switch(self, offset=5, marks=b'{"web":"abc"}', partition=0):
+    def switch(self, offset="5", marks=b'{"web":"abc"}', partition=0, session=None, keep=False):
         return self.spaces.switch(
-            self.spaces.kept_keys(), {partition: marks}, {"stock/0": offset, "stock/1": 0}
+            session or self.session,
+            self.spaces.kept_keys(),
+            {partition: marks},
+            {"stock/0": offset, "stock/1": "0"},
+            keep=keep,
         )
+
+    def assert_live_is_served(self):
+        assert self.live.hget("availability:{SKU}", "web") == b"live"
+        assert not self.live.exists(REBUILD_KEY)
 
 
 @pytest.fixture
@@ -295,32 +324,154 @@ def swap(world: World):
 
 
 def test_readers_are_switched_and_what_is_beside_the_skus_stays(swap: Swap):
-    with Lock.held(swap.live):
-        assert swap.switch() is Switched.DONE
-        assert swap.live.hget("availability:{SKU}", "web") == b"shadow"
-        assert swap.live.hgetall(CHECKPOINT_KEY) == {
-            b"stock/0": b"5",
-            b":version": b"12",
-            b":begun": b"1",
-        }
-        assert swap.live.hgetall(MARKS_KEY) == {b"0": b'{"web":"abc"}'}
-        assert swap.live.get("stockwire:other") == b"kept"
-        assert swap.live.pttl(LOCK_KEY) > 0
+    assert swap.switch() is Switched.DONE
+    assert swap.live.hget("availability:{SKU}", "web") == b"shadow"
+    assert swap.live.hgetall(CHECKPOINT_KEY) == {
+        b"stock/0": b"5",
+        b":version": b"12",
+        b":begun": b"1",
+    }
+    assert swap.live.hgetall(MARKS_KEY) == {b"0": b'{"web":"abc"}'}
+    assert swap.live.get("stockwire:other") == b"kept"
+    assert swap.live.pttl(LOCK_KEY) > 0
     assert swap.shadow.hget("availability:{SKU}", "web") == b"live"
 
 
+def workers_go_on(swap: Swap):
+    swap.live.hset(CHECKPOINT_KEY, "stock/0", 6)
+
+
+def audit_finds_one(swap: Swap):
+    swap.shadow.sadd(DIFFERING_KEY, "SKU")
+
+
 @pytest.mark.parametrize(
-    ("attempt", "expected"),
+    ("meanwhile", "attempt", "expected"),
     [
-        ({"offset": 4}, Switched.BEHIND),
-        ({"marks": b'{"web":"other"}'}, Switched.MARKS),
-        ({"partition": 1}, Switched.MARKS),
+        (workers_go_on, {}, Switched.BEHIND),
+        (audit_finds_one, {}, Switched.DIFFERING),
+        (None, {"marks": b'{"web":"other"}'}, Switched.MARKS),
+        (None, {"partition": 1}, Switched.MARKS),
     ],
 )
-def test_readers_are_not_switched_unless_the_shadow_has_all(swap: Swap, attempt, expected):
+def test_readers_are_not_switched_unless_the_shadow_has_all(
+    swap: Swap, meanwhile, attempt, expected
+):
+    if meanwhile is not None:
+        meanwhile(swap)
     assert swap.switch(**attempt) is expected
-    assert swap.live.hget("availability:{SKU}", "web") == b"live"
-    assert swap.live.exists(REBUILD_KEY) == 0
+    swap.assert_live_is_served()
+
+
+def loses_a_position(swap: Swap):
+    """A failover to a replica that lacks the end of what was written."""
+    swap.shadow.hset(REBUILD_KEY, "at:stock/0", 3)
+    swap.live.hset(CHECKPOINT_KEY, "stock/0", 3)
+
+
+def loses_a_part(swap: Swap):
+    swap.shadow.hdel(REBUILD_KEY, "done:stock/1")
+
+
+def loses_the_audit(swap: Swap):
+    swap.shadow.hdel(REBUILD_KEY, "audited")
+
+
+def loses_all(swap: Swap):
+    swap.shadow.flushdb()
+
+
+def is_another_run_s(swap: Swap):
+    swap.shadow.hset(REBUILD_KEY, "owner", "that run")
+
+
+@pytest.mark.parametrize(
+    "loss", [loses_a_position, loses_a_part, loses_the_audit, loses_all, is_another_run_s]
+)
+def test_readers_are_not_switched_to_a_shadow_that_does_not_say_it_has_all(swap: Swap, loss):
+    loss(swap)
+    with pytest.raises(RebuildError, match="does not have all that was written"):
+        swap.switch()
+    swap.assert_live_is_served()
+
+
+def test_readers_are_not_switched_on_another_run_of_the_server(swap: Swap):
+    with pytest.raises(RebuildError, match="started again or has failed over"):
+        swap.switch(session=swap.session._replace(run_id="0" * 40))
+    swap.assert_live_is_served()
+
+
+def test_a_run_that_was_paused_for_too_long_neither_switches_nor_empties(swap: Swap):
+    """Its lock expired, and another run has the shadow now."""
+    swap.live.set(LOCK_KEY, "that run")
+    with pytest.raises(RebuildError, match="lock of the rebuild was lost"):
+        swap.switch()
+    with pytest.raises(RebuildError, match="lock of the rebuild was lost"):
+        swap.spaces.clear(swap.session)
+    swap.assert_live_is_served()
+    assert swap.shadow.hget("availability:{SKU}", "web") == b"shadow"
+
+
+def test_nothing_is_loaded_to_a_shadow_that_is_another_run_s(world: World):
+    changes = {fresh_sku(): SkuChanges({"ams": level(2)})}
+    shadow = world.redis[SHADOW]
+    load = Load(world.redis[LIVE], shadow, POLICIES, OWNER)
+    for owner in (None, "that run"):
+        if owner is not None:
+            shadow.hset(REBUILD_KEY, "owner", owner)
+        with pytest.raises(RebuildError, match="Another rebuild has taken over"):
+            load.take(Portion(changes, {}, 1))
+        assert shadow.dbsize() == (owner is not None)
+
+
+class KilledError(Exception):
+    """Takes the place of kill -9."""
+
+
+class Finishing:
+    """What `Shadow.finish` needs of `Steps`; it dies once when channels are to be told."""
+
+    def __init__(self, swap: Swap, *, fingerprint="these", dies=False):
+        self.live, self.session = swap.live, swap.session
+        self.options = Options(shadow=True)
+        self.result = Result(self.options.source, True)
+        self.lock = self
+        self.told = 0
+        self._policies = SimpleNamespace(fingerprint=fingerprint)
+        self._dies = dies
+
+    def policies(self):
+        return self._policies
+
+    def tell(self, _policies):
+        if self._dies:
+            raise KilledError
+        self.told += 1
+
+    def check(self):
+        pass
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_run_that_was_killed_after_the_switch_is_finished_by_the_next(swap: Swap, keep):
+    swap.shadow.sadd(SUSPECTS_KEY, "SKU")
+    assert swap.switch(keep=keep) is Switched.DONE
+    with pytest.raises(KilledError):
+        Shadow(Finishing(swap, dies=True), swap.spaces).finish()
+    steps = Finishing(swap)
+    assert Shadow(steps, swap.spaces).finish()
+    assert (steps.told, steps.result.wrong, steps.result.switched) == (1, 1, True)
+    assert bool(swap.shadow.dbsize()) is keep
+    assert not swap.live.exists(*OWN_KEYS)
+    assert not Shadow(steps, swap.spaces).finish(), "once is enough"
+
+
+@pytest.mark.parametrize(("fingerprint", "told"), [("these", 0), ("those", 1)])
+def test_channels_are_told_after_a_switch_if_policies_were_edited(swap: Swap, fingerprint, told):
+    assert swap.switch() is Switched.DONE
+    steps = Finishing(swap, fingerprint=fingerprint)
+    assert Shadow(steps, swap.spaces).finish()
+    assert steps.told == told
 
 
 def test_readers_are_not_switched_from_a_space_that_lost_its_checkpoint(swap: Swap):
@@ -335,6 +486,9 @@ def test_a_database_with_something_else_in_it_is_no_shadow(swap: Swap):
         swap.spaces.check()
     swap.shadow.flushdb()
     assert not swap.spaces.check()
+    swap.shadow.sadd(DIFFERING_KEY, "from an audit that was too late")
+    assert not swap.spaces.check()
+    assert swap.shadow.dbsize() == 0
 
 
 def test_there_must_be_such_a_database_and_memory_for_it(world: World):
@@ -358,3 +512,13 @@ def test_one_rebuild_at_a_time(world: World):
     with Lock.held(redis), pytest.raises(RebuildError, match="runs already"), Lock.held(redis):
         pass
     assert not redis.exists(LOCK_KEY)
+
+
+def test_a_lock_that_is_another_s_is_found_out_and_left_alone(world: World):
+    redis = world.redis[LIVE]
+    with Lock.held(redis) as lock:
+        lock.check()
+        redis.set(LOCK_KEY, "that run", px=60_000)
+        with pytest.raises(RebuildError, match="lock of the rebuild was lost"):
+            lock.check()
+    assert redis.get(LOCK_KEY) == b"that run"

@@ -6,14 +6,18 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from redis import Redis
 
+from inventory.errors import RebuildError
+from projections.bulk import rows_of
 from projections.ports import SkuChanges
 from projections.space import Space
 from rebuild.crew import do_part
 from rebuild.mend import Load, Mend
 from rebuild.portion import Portion
-from rebuild.progress import Counts, Progress, Standing
+from rebuild.progress import REBUILD_KEY, Counts, Plan, Progress, Standing
+from rebuild.session import Session, run_id_of
 from rebuild.shadow_space import url_of
 from tests.integration.own_redis import own_redis
+from tests.polling import eventually
 from tests.projector_contract import POLICIES, level
 
 pytestmark = pytest.mark.integration
@@ -21,6 +25,7 @@ pytestmark = pytest.mark.integration
 PORT = 31572
 PART = "topic/0"
 LIVE, SHADOW, WHOLE = 0, 1, 2
+OWNER = "this run"
 SKUS = [f"SKU-{n}" for n in range(12)]
 
 
@@ -81,6 +86,19 @@ def hashes(redis):
     return [tuple(map(dict, kept)) for kept in Space(redis).read(SKUS, readers=True)]
 
 
+def numbers(redis):
+    return [
+        (rows_of(kept.stock), kept.readers[b"web"], kept.readers[b"app"])
+        for kept in Space(redis).read(SKUS, readers=True)
+    ]
+
+
+def begun(redis, owner=OWNER):
+    progress = Progress(redis, Session(owner, run_id_of(redis)))
+    progress.begin(Plan({PART: "30"}, {}, {}))
+    return progress
+
+
 def run(source, work, progress):
     standing = Standing(progress.read())
     for part in standing.left:
@@ -104,13 +122,13 @@ def test_it_ends_like_one_that_was_not_killed(spaces, task, records, portion, ki
 
     def work(space):
         if task == "load":
-            return Load(live, space, POLICIES)
+            return Load(live, space, POLICIES, OWNER)
         return Mend(space, POLICIES, patience=0)
 
     source = Rows(records, portion)
     for space, deaths in ((whole, []), (shadow, kills)):
-        progress = Progress(space)
-        progress.begin({"mode": task}, {PART: str(records)})
+        progress = Progress(space, Session(OWNER, run_id_of(space)))
+        progress.begin(Plan({PART: str(records)}, {}, {}))
         for at, when in deaths:
             try:
                 run(source, Dying(work(space), at, when), progress)
@@ -125,11 +143,92 @@ def test_it_ends_like_one_that_was_not_killed(spaces, task, records, portion, ki
 def test_a_stopped_part_is_gone_on_with_after_the_portion_in_hand(spaces):
     _, shadow, _ = spaces
     shadow.flushdb()
-    progress = Progress(shadow)
-    progress.begin({}, {PART: "30"})
+    progress = begun(shadow)
     looks = iter([False, True])
     mend = Mend(shadow, POLICIES, patience=0)
     do_part(Rows(30, 10), mend, progress, (PART, None, "30"), lambda: next(looks))
     standing = Standing(progress.read())
     assert (standing.left, standing.positions) == ([PART], {PART: "20"})
     assert standing.counts == Counts(records=20, skus=20, mended=20)
+
+
+def loses_a_portion(redis):
+    redis.hset(REBUILD_KEY, f"at:{PART}", 10)
+
+
+def loses_all_portions(redis):
+    redis.hdel(REBUILD_KEY, f"at:{PART}")
+
+
+@pytest.mark.parametrize("loss", [loses_a_portion, loses_all_portions])
+@pytest.mark.parametrize("last", [{"positions": {PART: "30"}}, {"positions": {}, "done": PART}])
+def test_nothing_is_noted_after_a_portion_that_redis_has_lost(spaces, loss, last):
+    _, shadow, _ = spaces
+    progress = begun(shadow)
+    progress.note({PART: "10"})
+    progress.note({PART: "20"})
+    loss(shadow)
+    before = progress.read()
+    with pytest.raises(RebuildError, match="lost some of what the rebuild has written"):
+        progress.note(**last)
+    assert progress.read() == before
+
+
+def test_nothing_is_noted_once_all_is_lost_or_another_run_has_taken_over(spaces):
+    _, shadow, _ = spaces
+    progress = begun(shadow)
+    Progress(shadow, Session("that run", run_id_of(shadow))).claim()
+    with pytest.raises(RebuildError, match="Another rebuild has taken over"):
+        progress.note({PART: "10"})
+    shadow.flushdb()
+    with pytest.raises(RebuildError, match="Another rebuild has taken over"):
+        progress.note({PART: "10"})
+    assert shadow.dbsize() == 0
+
+
+def test_a_note_whose_reply_was_lost_counts_once(spaces):
+    _, shadow, _ = spaces
+    progress = begun(shadow)
+    progress.note({PART: "10"}, Counts(records=10))
+    progress.reached = {}
+    progress.note({PART: "10"}, Counts(records=10))
+    assert Standing(progress.read()).counts == Counts(records=10)
+
+
+def test_a_failover_to_a_lagging_replica_is_noticed_and_the_rest_loaded_again(
+    spaces, tmp_path_factory
+):
+    live, shadow, whole = spaces
+    for redis in spaces:
+        redis.flushdb()
+    source = Rows(60, 10)
+    progress = begun(whole)
+    run(source, Load(live, whole, POLICIES, OWNER), progress)
+
+    port = live.connection_pool.connection_kwargs["port"]
+    replica_of = ("--replicaof", "127.0.0.1", str(port))
+    with own_redis(tmp_path_factory.mktemp("replica"), PORT + 2, *replica_of) as url:
+        replica = Redis.from_url(url_of(url, SHADOW))
+        progress = begun(shadow)
+        load = Load(live, shadow, POLICIES, OWNER)
+        portions = source.portions(PART, None, "30")
+        first = next(portions)
+        progress.note(first.positions, load.take(first))
+        eventually(lambda: replica.hget(REBUILD_KEY, f"at:{PART}") == b"10")
+        replica.execute_command("REPLICAOF", "NO", "ONE")
+        second, third = portions
+        progress.note(second.positions, load.take(second))
+
+        # The clients reach the replica from now on: it has the first portion only.
+        over = Progress(replica, Session(OWNER, run_id_of(shadow)))
+        over.reached = progress.reached
+        with pytest.raises(RebuildError, match="started again or has failed over"):
+            over.note(third.positions, Load(live, replica, POLICIES, OWNER).take(third))
+        assert Standing(over.read()).positions == {PART: "10"}
+
+        again = Progress(replica, Session("next run", run_id_of(replica)))
+        assert again.claim().left == [PART]
+        run(source, Load(live, replica, POLICIES, "next run"), again)
+        # The third portion was there before the second, so the projections' history is another one.
+        assert numbers(replica) == numbers(whole)
+        replica.close()
