@@ -53,11 +53,13 @@ class ProjectionSnapshot:
         rows: of the working state, without those marked as deleted.
         channels: by channel, what readers get of each SKU listed there.
         overrides: of the working state, by SKU and channel, without those marked as deleted.
+        strays: what readers find under names that are no channel's, by that name.
     """
 
     rows: Mapping[Key, Fields]
     channels: Mapping[str, Mapping[Key, Fields]]
     overrides: Mapping[Key, Fields] = field(default_factory=dict)
+    strays: Mapping[str, Mapping[Key, Fields]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,8 @@ def compare(
 ) -> AuditReport:
     """Compare everything; `topics` holds one snapshot for the topic of each policy.
 
-    A channel that was removed has no policy: what is left of it is not looked at.
+    A channel that was removed has no policy: what is left of its topic is not looked at, and what
+    readers still find of it is drift.
 
     Args:
         stock: what is right.
@@ -103,6 +106,10 @@ def compare(
     places = [
         _compare("redis stock", _rows(stock), projection.rows, examples),
         _compare("redis overrides", _overrides(stock), projection.overrides, examples),
+    ]
+    places += [
+        _compare(f"redis {name}", {}, found, examples)
+        for name, found in sorted(projection.strays.items())
     ]
     promised = _availability(stock, projection, topics)
     for policy in stock.policies:

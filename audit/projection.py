@@ -1,6 +1,6 @@
 """Reads the Redis projection for an audit: whatever is there, expected or not."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from redis import Redis
@@ -9,6 +9,7 @@ from redis.exceptions import ResponseError
 from audit.compare import ProjectionSnapshot, override_fields, row_fields
 from audit.report import Fields, Key, unreadable
 from inventory.names import stock_key
+from inventory.policy import AS_OF
 from projections.outage import redis_outages
 from projections.reader import AvailabilityReader
 from projections.states import read_states
@@ -17,6 +18,9 @@ from stockwire_client.reader import ChannelAvailability
 
 _SKUS_PER_TRIP = 500
 _KEYS_PER_SCAN = 5_000
+
+#: What a channel's fields in the readers' hash end with.
+_SUFFIXES = ("", ":status", ":version", ":backorderable", ":order_limit")
 
 #: What reading raises at a value that no writer of ours wrote.
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, ResponseError)
@@ -43,7 +47,9 @@ def read_projection(
     stocked = _skus(redis, stock_key) if skus is None else skus
     rows, overrides = _working_state(redis, stocked)
     listed = _skus(redis, availability_key) if skus is None else skus
-    return ProjectionSnapshot(rows, _channels(redis, channels, listed), overrides)
+    names = list(channels)
+    told, strays = _channels(redis, names, listed), _strays(redis, names, listed)
+    return ProjectionSnapshot(rows, told, overrides, strays)
 
 
 def _working_state(
@@ -79,6 +85,42 @@ def _channels(
             Key(sku): _fields(state) for sku, state in _each(skus, promised) if state is not None
         }
     return told
+
+
+def _strays(
+    redis: Redis, channels: Collection[str], skus: Sequence[str]
+) -> dict[str, dict[Key, Fields]]:
+    """Fields of the readers' hashes that are none of these channels'."""
+    known = {AS_OF, *(channel + suffix for channel in channels for suffix in _SUFFIXES)}
+
+    def others(some: Sequence[str]) -> list[dict[str, str]]:
+        with redis_outages(), redis.pipeline(transaction=False) as pipeline:
+            for sku in some:
+                pipeline.hgetall(availability_key(sku))
+            hashes = [
+                {name.decode(errors="replace"): value for name, value in found.items()}
+                for found in pipeline.execute()
+            ]
+        return [
+            {
+                name: value.decode(errors="replace")
+                for name, value in found.items()
+                if name not in known
+            }
+            for found in hashes
+        ]
+
+    found: dict[str, dict[Key, dict[str, object]]] = {}
+    for sku, strays in _each(skus, others):
+        # A key of another type is found by every channel.
+        if isinstance(strays, Exception):
+            continue
+        for name, value in strays.items():
+            channel = name.partition(":")[0]
+            # A channel that is there is compared by itself.
+            place = name if channel in channels else channel
+            found.setdefault(place, {}).setdefault(Key(sku), {})[name] = value
+    return {place: dict(of) for place, of in found.items()}
 
 
 def _fields(state: ChannelAvailability | Exception) -> Fields:

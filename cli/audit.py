@@ -14,12 +14,14 @@ from audit.auditor import Auditor
 from audit.continuous.patrol import AUDIT_KEY
 from audit.continuous.repair import repair
 from audit.report import AuditReport, Difference, Fields
-from inventory.errors import NotFound
 from inventory.settings import Settings, load_settings
 from projections.outage import redis_outages
 
 #: The auditor writes its figures every two seconds.
 _OLD_SECONDS = 30
+
+#: Exit codes; 2 is typer's, for wrong options.
+_DRIFT, _UNKNOWN = 1, 3
 
 
 def audit(
@@ -37,9 +39,10 @@ def audit(
 ) -> None:
     """Say what the running auditor has found, or with --once compare every row now.
 
-    Exit code 0 without drift, 1 with any, or when the auditor does not run. --once reads every
-    topic from its beginning. Under steady load there are always changes in flight: look once it
-    pauses.
+    Exit code 0 without drift, 1 with any, 2 for wrong options, and 3 when the running auditor
+    cannot say: it does not run, has not ended a pass yet, or cannot judge what it has found. --once
+    reads every topic from its beginning. Under steady load there are always changes in flight: look
+    once it pauses.
 
     Try it: `redis-cli -p 16379 HSET 'availability:{SKU-00001}' web 999`, then `stockwire audit`.
     """
@@ -65,27 +68,31 @@ def audit(
     else:
         print_report(report, Console(markup=False))
     if report.drift:
-        raise typer.Exit(1)
+        raise typer.Exit(_DRIFT)
 
 
 def _show_latest(settings: Settings, *, as_json: bool) -> None:
     with redis_outages(), Redis.from_url(str(settings.redis_url)) as redis:
         found = redis.get(AUDIT_KEY)
     if not isinstance(found, bytes):
-        raise NotFound(
+        print(
             "No auditor has said anything yet: see that it runs (`make status`), or compare now "
-            "with `stockwire audit --once`."
+            "with `stockwire audit --once`.",
+            file=sys.stderr,
         )
+        raise typer.Exit(_UNKNOWN)
     figures = orjson.loads(found)
     age = (datetime.now(UTC) - datetime.fromisoformat(figures["at"])).total_seconds()
     if as_json:
         print(found.decode())
-        if age > _OLD_SECONDS:
-            print(_old(age), file=sys.stderr)
+        for line in unknown(figures, age):
+            print(line, file=sys.stderr)
     else:
         print(latest(figures, age))
-    if figures["drift"] or age > _OLD_SECONDS:
-        raise typer.Exit(1)
+    if figures["drift"]:
+        raise typer.Exit(_DRIFT)
+    if unknown(figures, age):
+        raise typer.Exit(_UNKNOWN)
 
 
 def latest(figures: dict[str, object], age: float) -> str:
@@ -99,13 +106,19 @@ def latest(figures: dict[str, object], age: float) -> str:
     ]
     if figures["waits_for"]:
         lines.append(f"suspects wait for {figures['waits_for']}")
+    return "\n".join([*lines, *unknown(figures, age)])
+
+
+def unknown(figures: dict[str, object], age: float) -> list[str]:
+    """Why no drift does not mean that all is well."""
+    reasons = []
+    if not figures["passes"]:
+        reasons.append("no pass yet: not everything was looked at since the auditor started")
+    if figures.get("blind"):
+        reasons.append(f"cannot judge since {figures['blind_since']}: {figures['blind']}")
     if age > _OLD_SECONDS:
-        lines.append(_old(age))
-    return "\n".join(lines)
-
-
-def _old(age: float) -> str:
-    return f"said {age:,.0f} s ago: the auditor does not run (`make status`)"
+        reasons.append(f"said {age:,.0f} s ago: the auditor does not run (`make status`)")
+    return reasons
 
 
 def print_report(report: AuditReport, console: Console) -> None:

@@ -87,12 +87,17 @@ class PolicyChange(NamedTuple):
 
 
 class OverrideChange(NamedTuple):
-    """A committed change of what a SKU has of its own on a channel."""
+    """A committed change of what a SKU has of its own on a channel.
+
+    Attributes:
+        replaces: as `inventory.stock.StockChange` has it.
+    """
 
     operation: Operation
     sku: str
     channel: str
     override: ChannelOverride
+    replaces: int | None = None
 
 
 def read_policy_change(value: bytes) -> PolicyChange:

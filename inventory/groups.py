@@ -14,6 +14,10 @@ READS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
 #: Header of a record of the stock topic that is meant for one of the apps alone: its name.
 REPAIR = "stockwire_repair"
 
+#: Header of a delete event of the auditor's: the version that Redis has of the row, and that is
+#: none of Postgres'. Just that one is replaced, though it is the higher one.
+REPLACES = "stockwire_replaces"
+
 
 def group_id(app: str) -> str:
     """The consumer group that all workers of an app form."""

@@ -48,6 +48,7 @@ class StockChange(NamedTuple):
         lsn: the log position, for tracing only; never compared (DESIGN §4.1).
         traceparent: the W3C trace context that its record carried.
         repair: it is the auditor's, of something that Postgres does not have.
+        replaces: the version that Redis has of the row and that is none of Postgres', if it is.
     """
 
     operation: Operation
@@ -59,6 +60,7 @@ class StockChange(NamedTuple):
     lsn: int | None = None
     traceparent: bytes | None = None
     repair: bool = False
+    replaces: int | None = None
 
     @property
     def version(self) -> int:

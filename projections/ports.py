@@ -1,11 +1,27 @@
 """What the stream needs of a projection, so that it can also be given one in memory."""
 
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import NamedTuple, Protocol, TypeAlias
 
 from inventory.policy import NO_OVERRIDES, ChannelOverride, PolicySet
 from inventory.projection import SkuProjection
 from inventory.stock import StockLevel
+
+
+class Replaced(NamedTuple):
+    """Versions that are known to be false, and give way to any other one.
+
+    Attributes:
+        levels: by warehouse.
+        overrides: by channel.
+    """
+
+    levels: Mapping[str, int] = MappingProxyType({})
+    overrides: Mapping[str, int] = MappingProxyType({})
+
+
+NOTHING_REPLACED = Replaced()
 
 
 class SkuChanges(NamedTuple):
@@ -17,6 +33,7 @@ class SkuChanges(NamedTuple):
         partition: of the stock topic, that these came from; None leaves the one that is kept.
         repair: rows of the stored version are written too, and the SKU is projected anew.
         ghost: the versions of its rows may be none of Postgres', and do not count as applied.
+        replaced: a row that is stored in just this version is overwritten by a lower one too.
     """
 
     levels: Mapping[str, StockLevel]
@@ -24,6 +41,7 @@ class SkuChanges(NamedTuple):
     partition: int | None = None
     repair: bool = False
     ghost: bool = False
+    replaced: Replaced = NOTHING_REPLACED
 
 
 class Written(NamedTuple):
@@ -89,9 +107,10 @@ class Projector(Protocol):
     ) -> Written:
         """Apply changes, and return what is to be published.
 
-        A row whose version is not higher than the stored one changes nothing, but its SKU's
-        current projection is returned all the same. A SKU given without rows is projected again
-        if the policies changed, and one that is to be repaired always.
+        A row whose version is not higher than the stored one changes nothing, unless that one is
+        to be replaced, but its SKU's current projection is returned all the same. A SKU given
+        without rows is projected again if the policies changed, and one that is to be repaired
+        always.
 
         Args:
             changes: by SKU.

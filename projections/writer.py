@@ -39,7 +39,14 @@ from projections.codec import (
     encode_projection,
 )
 from projections.outage import redis_outages
-from projections.ports import Changes, Checkpoint, SkuChanges, Written
+from projections.ports import (
+    NOTHING_REPLACED,
+    Changes,
+    Checkpoint,
+    Replaced,
+    SkuChanges,
+    Written,
+)
 from stockwire_client.names import availability_key
 
 _Argument: TypeAlias = str | bytes | int
@@ -273,12 +280,27 @@ class ProjectionWriter:
             yield items[start : start + self._skus_per_call]
 
 
-def _rows(changes: SkuChanges) -> list[str]:
+def _rows(changes: SkuChanges) -> list[str | dict[str, str]]:
     """The rows of a SKU as `apply.lua` takes them."""
     partition = "" if changes.partition is None else str(changes.partition)
-    rows = [partition, "1" if changes.repair else ""]
+    rows: list[str | dict[str, str]] = [
+        partition,
+        "1" if changes.repair else "",
+        _replaced(changes.replaced),
+    ]
     for code, level in changes.levels.items():
         rows += (code, encode_level(level))
     for channel, override in changes.overrides.items():
         rows += (f"{OVERRIDE_PREFIX}{channel}", encode_override(override))
     return rows
+
+
+def _replaced(versions: Replaced) -> str | dict[str, str]:
+    """The versions to be replaced as `apply.lua` takes them, as text; none for almost all SKUs."""
+    if versions is NOTHING_REPLACED:
+        return ""
+    levels, overrides = versions
+    return {
+        **{code: str(version) for code, version in levels.items()},
+        **{f"{OVERRIDE_PREFIX}{channel}": str(version) for channel, version in overrides.items()},
+    }

@@ -71,10 +71,10 @@ class FakeProjector:
 
     def apply(self, changes: Changes) -> None:
         """The first half of a write, where a crash may leave it."""
-        for sku, (levels, overrides, partition, repair, _) in changes.items():
+        for sku, (levels, overrides, partition, repair, _, replaced) in changes.items():
             state = self.states.get(sku, SkuState(sku, 0, {}, None))
-            newer_levels = _newer(levels, state.levels, repair)
-            newer_overrides = _newer(overrides, state.overrides, repair)
+            newer_levels = _newer(levels, state.levels, repair, replaced.levels)
+            newer_overrides = _newer(overrides, state.overrides, repair, replaced.overrides)
             if newer_levels or newer_overrides or repair:
                 self.states[sku] = state._replace(
                     revision=state.revision + 1,
@@ -103,11 +103,18 @@ class FakeProjector:
         return projection, fresh
 
 
-def _newer(given: Mapping[str, _Row], stored: Mapping[str, _Row], repair: bool) -> dict[str, _Row]:
+def _newer(
+    given: Mapping[str, _Row],
+    stored: Mapping[str, _Row],
+    repair: bool,
+    replaced: Mapping[str, int],
+) -> dict[str, _Row]:
     return {
         key: row
         for key, row in given.items()
-        if key not in stored or row.version + repair > stored[key].version
+        if key not in stored
+        or row.version + repair > stored[key].version
+        or replaced.get(key) == stored[key].version
     }
 
 

@@ -15,7 +15,7 @@ from inventory.policy import NO_OVERRIDES, ChannelKind, ChannelOverride, Channel
 from inventory.projection import ChannelState, SkuProjection, SkuState
 from inventory.stock import StockLevel
 from projections.checkpoint import CheckpointState
-from projections.ports import Changes, Checkpoint, SkuChanges, Written
+from projections.ports import Changes, Checkpoint, Replaced, SkuChanges, Written
 from stockwire_client.contract import Status
 from tests.histories import deliveries, histories, outcome
 
@@ -475,6 +475,48 @@ class ProjectorContract:
         own = {"web": ChannelOverride(6, NOW, buffer=7)}
         (told,) = driver.send({sku: SkuChanges({}, own, repair=True)}, POLICIES, {}).projections
         assert numbers(told)["web"] == (3, Status.LOW_STOCK, None)
+
+    @pytest.mark.parametrize("false", [1_000, 2**62, 10**30])
+    def test_a_version_that_is_known_to_be_false_gives_way_to_a_lower_one(
+        self, driver: Driver, false: int
+    ):
+        sku = fresh_sku()
+        driver.write_one(sku, ams=level(false, 99), nyc=level(8, 1))
+        gone_at = Replaced({"ams": false})
+        makes_way = SkuChanges({"ams": gone(3)}, repair=True, ghost=True, replaced=gone_at)
+        (told,) = driver.send({sku: makes_way}, POLICIES, {}).projections
+        assert driver.state(sku).levels == {"ams": gone(3), "nyc": level(8, 1)}
+        assert numbers(told)["web"] == (1, Status.LOW_STOCK, None)
+        truth = SkuChanges({"ams": level(4, 7)}, repair=True)
+        (told,) = driver.send({sku: truth}, POLICIES, {}).projections
+        assert driver.state(sku).levels["ams"] == level(4, 7)
+        driver.send({sku: makes_way}, POLICIES, {})
+        assert driver.state(sku).levels["ams"] == level(4, 7), "a replay finds nothing to replace"
+
+    def test_what_comes_with_it_takes_the_false_ones_place(self, driver: Driver):
+        sku = fresh_sku()
+        driver.write_one(sku, ams=level(1_000, 99))
+        both = SkuChanges({"ams": level(4, 7)}, repair=True, replaced=Replaced({"ams": 1_000}))
+        driver.send({sku: both}, POLICIES, {})
+        assert driver.state(sku).levels == {"ams": level(4, 7)}
+
+    @pytest.mark.parametrize("other", [998, 1_002, 100, 10_000])
+    def test_only_the_false_version_itself_gives_way(self, driver: Driver, other: int):
+        sku = fresh_sku()
+        driver.write_one(sku, ams=level(1_000, 9))
+        changes = SkuChanges({"ams": gone(3)}, repair=True, replaced=Replaced({"ams": other}))
+        driver.send({sku: changes}, POLICIES, {})
+        assert driver.state(sku).levels == {"ams": level(1_000, 9)}
+
+    def test_a_false_override_gives_way_alike(self, driver: Driver):
+        sku = fresh_sku()
+        driver.write_one(sku, ams=level(2, 10))
+        driver.override(sku, web=ChannelOverride(2**60, NOW, blocked=True))
+        own = {"web": ChannelOverride(5, NOW, deleted=True)}
+        false = Replaced(overrides={"web": 2**60})
+        (told,) = driver.send({sku: SkuChanges({}, own, replaced=false)}, POLICIES, {}).projections
+        assert driver.state(sku).overrides == own
+        assert numbers(told)["web"] == (10, Status.IN_STOCK, None)
 
     @on_fresh_skus
     @given(plan=st.lists(st.tuples(st.sampled_from(STEPS), PARTS, PARTS), max_size=20))

@@ -2,23 +2,25 @@
 
 import time
 from collections.abc import Iterable, Sequence
-from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
-from aiokafka.partitioner import murmur2
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from redis import Redis
 
+from audit.continuous.ghosts import BOOKED, Ghost, ahead_of, ghosts_of, merged
 from audit.continuous.judge import Case
 from audit.continuous.pages import Pages
 from audit.projection import UNREADABLE
 from audit.report import Difference
+from connectors.routing import partition_of
 from connectors.signals import KEY, snapshot_signal
 from inventory.errors import Outage
-from inventory.groups import AVAILABILITY, LEDGER, REPAIR
-from inventory.policy import SHARE_UNITS, ChannelKind, ChannelPolicy
+from inventory.groups import REPAIR, REPLACES
+from inventory.policy import ChannelPolicy
+from inventory.projection import SkuState
 from inventory.topics import CHANNEL_SKU, SIGNALS, STOCK
+from projections.checkpoint import read_checkpoints
 from projections.states import read_states
 
 #: SKUs in one signal.
@@ -26,22 +28,6 @@ MOST = 100
 
 _TABLES = {"stock": "inventory.stock", "overrides": "inventory.channel_sku"}
 _FLUSH_SECONDS = 30.0
-
-
-class Ghost(NamedTuple):
-    """Something that is somewhere and not in Postgres, and how it is said to be gone.
-
-    Attributes:
-        before: what it is there; what a ledger has booked may be less than nothing.
-        version: that it has where it is; the delete counts as the next one.
-        addressee: the worker that has it; None for all.
-    """
-
-    topic: str
-    key: dict[str, str]
-    before: dict[str, Any]
-    version: int
-    addressee: str | None
 
 
 class Healer:
@@ -69,15 +55,41 @@ class Healer:
         )
 
     def heal(self, cases: Sequence[Case], policies: Iterable[ChannelPolicy]) -> None:
-        """Have these SKUs sent again, at most `MOST` of them, and say that ghosts are gone."""
+        """Have these SKUs sent again, at most `MOST` of them, and say that ghosts are gone.
+
+        What has come since the cases were judged is no ghost.
+        """
         kinds = {f"topic {policy.topic}": policy.kind for policy in policies}
-        stock = [c.sku for c in cases if c.exists and any(map(_is_of_stock, c.differences))]
-        own = [c.sku for c in cases if any(map(_is_missing_override, c.differences))]
+        # Redis first: a version there that Postgres' own figures, which only rise, do not reach
+        # was never Postgres'.
+        states = {case.sku: self._state(case.sku) for case in cases}
+        told = read_checkpoints(self._redis).version
+        drawn = self._pages.drawn()
+        if told is not None and told > drawn.stock + 1:
+            raise Outage(
+                f"Redis was told of version {told}, and the database has drawn {drawn.stock}: it "
+                "was restored (`stockwire doctor`), and nothing is healed before it is recovered."
+            )
+        now = self._pages.of(states).stock
+        stock, own = [], []
         for case in cases:
-            for ghost in _merged(self._ghosts(case, kinds)):
-                self._say_gone(ghost)
+            state, levels = states[case.sku], now.levels.get(case.sku, {})
+            ahead = [*ahead_of(case.sku, state, now)]
+            gone = ghosts_of(case, kinds, state, now, drawn, self._pages.warehouse)
+            for ghost in merged([*gone, *ahead]):
+                self._say_gone(ghost, _partition(case.sku, state, self._partitions))
+            topics = {ghost.topic for ghost in ahead}
+            if STOCK in topics or (levels and any(map(_is_of_stock, case.differences))):
+                stock.append(case.sku)
+            if CHANNEL_SKU in topics or any(map(_is_missing_override, case.differences)):
+                own.append(case.sku)
+        # What Debezium reads again must come behind what makes way for it.
+        self._confirm()
         if stock or own:
             self._signal({"stock": stock, "overrides": own})
+            self._confirm()
+
+    def _confirm(self) -> None:
         left = self._producer.flush(_FLUSH_SECONDS)
         refused, self._refused = self._refused, []
         if left or refused:
@@ -91,16 +103,17 @@ class Healer:
         }
         self._produce(SIGNALS, KEY, snapshot_signal(conditions), 0)
 
-    def _say_gone(self, ghost: Ghost) -> None:
+    def _say_gone(self, ghost: Ghost, partition: int) -> None:
         row = {**ghost.key, **ghost.before, "version": ghost.version}
         events: list[tuple[str, Any, Any]] = [("d", row, None)]
-        if any(ghost.before.get(name, 0) < 0 for name in _BOOKED):
+        if any(ghost.before.get(name, 0) < 0 for name in BOOKED):
             # No row is below zero, so no delete takes that back: a balance of nothing does.
-            row |= dict.fromkeys(_BOOKED, 0)
+            row |= dict.fromkeys(BOOKED, 0)
             events.insert(0, ("r", None, row))
-        addressee = ghost.addressee
+        addressee, replaces = ghost.addressee, ghost.replaces
         headers = [] if addressee is None else [(REPAIR, addressee.encode())]
-        partition = self._partition(ghost.key["sku"])
+        if replaces is not None:
+            headers.append((REPLACES, str(replaces).encode()))
         source = {"connector": "stockwire-auditor", "ts_us": time.time_ns() // 1000}
         for operation, before, after in events:
             value = {"op": operation, "before": before, "after": after, "source": source}
@@ -126,66 +139,13 @@ class Healer:
         if error is not None:
             self._refused.append(f"{message.topic()}: {error.str()}")
 
-    def _partition(self, sku: str) -> int:
-        """Where the SKU's changes are: as Redis knows, or as Debezium's routing computes it."""
+    def _state(self, sku: str) -> SkuState | None:
+        """What Redis has of a SKU; None for what no worker has written."""
         try:
             (state,) = read_states(self._redis, [sku])
         except UNREADABLE:
-            state = None
-        if state is not None and state.partition is not None:
-            return state.partition
-        hashed: int = murmur2(sku.encode())
-        return (hashed & 0x7FFFFFFF) % self._partitions
-
-    def _ghosts(self, case: Case, kinds: dict[str, ChannelKind]) -> Iterable[Ghost]:
-        gone = [d for d in case.differences if d.expected is None]
-        for difference in gone:
-            if difference.place == "redis overrides":
-                yield _override_ghost(difference)
-            elif difference.warehouse is None:
-                continue
-            elif difference.place == "redis stock":
-                yield _row_ghost(difference, AVAILABILITY)
-            elif kinds.get(difference.place) in (ChannelKind.LEVEL, ChannelKind.MOVEMENT):
-                yield _row_ghost(difference, LEDGER)
-        listed = any(
-            d.warehouse is None and kinds.get(d.place) in (None, ChannelKind.AVAILABILITY)
-            for d in gone
-        )
-        rows = any(d.place == "redis stock" for d in gone)
-        if listed and not rows and not case.exists:
-            yield from self._listed_ghost(case.sku)
-
-    def _listed_ghost(self, sku: str) -> Iterable[Ghost]:
-        """Readers or subscribers have a SKU without rows: a row that is gone tells them so."""
-        try:
-            (state,) = read_states(self._redis, [sku])
-        except UNREADABLE:
-            return
-        levels = state.levels
-        code = max(levels, key=lambda each: levels[each].version, default=None)
-        warehouse = code or self._pages.warehouse()
-        if warehouse is not None:
-            # A delete counts as the next version: of a row that is gone, as the one that it has.
-            version = max(0, levels[code].version - 1) if code is not None else 0
-            yield Ghost(
-                STOCK, {"sku": sku, "warehouse": warehouse}, _NOTHING, version, AVAILABILITY
-            )
-
-
-#: What a ledger adds up.
-_BOOKED = ("on_hand", "reserved")
-
-_NOTHING: dict[str, Any] = {
-    "on_hand": 0,
-    "reserved": 0,
-    "safety_stock": 0,
-    "incoming": 0,
-    "incoming_at": None,
-    "reason": "ghost",
-    "reference": None,
-    "caused_by": "stockwire-auditor",
-}
+            return None
+        return state
 
 
 def _is_of_stock(difference: Difference) -> bool:
@@ -198,46 +158,8 @@ def _is_missing_override(difference: Difference) -> bool:
     return difference.place == "redis overrides" and difference.expected is not None
 
 
-def _row_ghost(difference: Difference, addressee: str) -> Ghost:
-    _, sku, warehouse, _, found = difference
-    said = found or {}
-    # What a ledger has booked is taken back; a level says nothing of bookings.
-    before = {
-        **_NOTHING,
-        **{name: _whole(said.get(f"sum_{name}")) for name in _BOOKED},
-    }
-    key = {"sku": sku, "warehouse": warehouse or ""}
-    # Rows have even versions; an odd one is of a delete that was told, and has not ended it.
-    version = _quantity(said.get("version"))
-    return Ghost(STOCK, key, before, version + version % 2, addressee)
-
-
-def _override_ghost(difference: Difference) -> Ghost:
-    _, sku, channel, _, found = difference
-    said = dict(found or {})
-    version = _quantity(said.pop("version", 0))
-    share = said.get("share")
-    if isinstance(share, int):
-        said["share"] = str(Decimal(share) / SHARE_UNITS)
-    return Ghost(CHANNEL_SKU, {"channel": channel or "", "sku": sku}, said, version, None)
-
-
-def _merged(ghosts: Iterable[Ghost]) -> Iterable[Ghost]:
-    """One of each row and addressee: a ledger must not take back twice what it has booked once."""
-    found: dict[tuple[str, str, str | None], Ghost] = {}
-    for ghost in ghosts:
-        about = (ghost.topic, orjson.dumps(ghost.key).decode(), ghost.addressee)
-        other = found.get(about, ghost)
-        if ghost.topic == STOCK:
-            units = {name: ghost.before[name] or other.before[name] for name in _BOOKED}
-            ghost = ghost._replace(before={**ghost.before, **units})
-        found[about] = ghost._replace(version=max(ghost.version, other.version))
-    return found.values()
-
-
-def _quantity(value: object) -> int:
-    return max(0, _whole(value))
-
-
-def _whole(value: object) -> int:
-    return value if isinstance(value, int) else 0
+def _partition(sku: str, state: SkuState | None, partitions: int) -> int:
+    """Where the SKU's changes are: as Redis knows, or as Debezium's routing computes it."""
+    if state is not None and state.partition is not None:
+        return state.partition
+    return partition_of(sku, partitions)

@@ -1,5 +1,6 @@
 """From a suspicion to drift, and from drift to health: step by step, and never two at a time."""
 
+import itertools
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -22,6 +23,9 @@ _MOST_SUSPECTS = 10_000
 _MOST_REMEMBERED = 10_000
 #: So often a SKU is healed, and then left to a person.
 HEALS = 3
+#: A SKU that was sound for so many seconds, and in the pass that ended then, is healed as often
+#: again: months later its drift is another one. One that comes back earlier flaps.
+HELD_SECONDS = 3600.0
 #: What a repair may take, in seconds, before it is looked into again.
 _HEAL_SECONDS = 60.0
 
@@ -65,6 +69,7 @@ class _Batch:
 
     cases: Mapping[str, Case]
     flight: Flight
+    since: float
 
 
 @dataclass(slots=True)
@@ -77,17 +82,25 @@ class _Repair:
 
 @dataclass(slots=True)
 class _Memory:
-    """How often each SKU was healed, the latest ones at the end."""
+    """How often each SKU was healed and when it was last known to drift, the latest at the end."""
 
-    counts: OrderedDict[str, int] = field(default_factory=OrderedDict)
+    heals: OrderedDict[str, tuple[int, float]] = field(default_factory=OrderedDict)
 
     def of(self, sku: str) -> int:
-        return self.counts.get(sku, 0)
+        return self.heals.get(sku, (0, 0.0))[0]
 
-    def note(self, sku: str) -> None:
-        self.counts[sku] = self.counts.pop(sku, 0) + 1
-        if len(self.counts) > _MOST_REMEMBERED:
-            self.counts.popitem(last=False)
+    def note(self, sku: str, now: float, heals: int) -> None:
+        """So many heals more, or none: it drifts all the same."""
+        self.heals[sku] = (self.of(sku) + heals, now)
+        self.heals.move_to_end(sku)
+        if len(self.heals) > _MOST_REMEMBERED:
+            self.heals.popitem(last=False)
+
+    def fade(self, before: float, keep: Collection[str]) -> None:
+        """Forget those that have not drifted since, but for some."""
+        old = itertools.takewhile(lambda item: item[1][1] < before, self.heals.items())
+        for sku in [sku for sku, _ in old if sku not in keep]:
+            del self.heals[sku]
 
 
 class Inquiry:
@@ -148,6 +161,11 @@ class Inquiry:
         """What must arrive before the suspects can be judged."""
         return None if self._batch is None else self._batch.flight.waits_for
 
+    @property
+    def waited(self) -> float:
+        """For how many seconds the suspects of now could not be judged."""
+        return 0.0 if self._batch is None else self._clock() - self._batch.since
+
     def step(self) -> None:
         """Go on as far as that needs no waiting.
 
@@ -164,6 +182,10 @@ class Inquiry:
 
     def again(self) -> None:
         """A pass has ended: look again at what is left to people, who may have mended it."""
+        unsure = {*self._left, *self._pending}
+        for cases in (self._batch, self._repair):
+            unsure |= set() if cases is None else cases.cases.keys()
+        self._memory.fade(self._clock() - HELD_SECONDS, unsure)
         self.suspect(self._left)
 
     def _begin(self) -> None:
@@ -177,7 +199,7 @@ class Inquiry:
         if cases:
             topics = {policy.topic for policy in verdict.policies}
             flight = Flight(self._pipeline, verdict.now_us, sorted(topics))
-            self._batch = _Batch(cases, flight)
+            self._batch = _Batch(cases, flight, self._clock())
 
     def _conclude(self, batch: _Batch) -> None:
         verdict = self._judge.look(batch.cases)
@@ -187,19 +209,22 @@ class Inquiry:
             for sku, earlier in batch.cases.items()
             if (case := _same(earlier, now.get(sku))) is not None
         ]
+        give_up = [c for c in drifting if self._healer is None or self._memory.of(c.sku) >= HEALS]
+        to_heal = [case for case in drifting if case not in give_up]
+        if to_heal and self._healer is not None:
+            # Where that fails, nothing has happened: the next step concludes the batch again.
+            self._healer.heal(to_heal, verdict.policies)
         self._batch = None
         for sku in batch.cases.keys() - now.keys() - verdict.moving:
             self._left.pop(sku, None)
         self.figures.drifted += sum(case.sku not in self._left for case in drifting)
-        give_up = [c for c in drifting if self._healer is None or self._memory.of(c.sku) >= HEALS]
+        for case in give_up:
+            self._memory.note(case.sku, self._clock(), 0)
         self._leave(give_up)
-        to_heal = [case for case in drifting if case not in give_up]
-        if to_heal and self._healer is not None:
-            for case in to_heal:
-                log.warning("drift", sku=case.sku, differences=described(case))
-            self._healer.heal(to_heal, verdict.policies)
-            for case in to_heal:
-                self._memory.note(case.sku)
+        for case in to_heal:
+            self._memory.note(case.sku, self._clock(), 1)
+            log.warning("drift", sku=case.sku, differences=described(case))
+        if to_heal:
             until = self._clock() + _HEAL_SECONDS
             self._repair = _Repair({case.sku: case for case in to_heal}, until)
 

@@ -22,12 +22,10 @@ class Case(NamedTuple):
 
     Attributes:
         versions: in Postgres, while it was looked at.
-        exists: whether it has stock there.
     """
 
     sku: str
     versions: Versions
-    exists: bool
     differences: tuple[Difference, ...]
 
 
@@ -74,8 +72,7 @@ class Judge:
             if versions_of(after, sku) != versions:
                 moving.add(sku)
             else:
-                exists = sku in before.stock.levels
-                cases[sku] = Case(sku, versions, exists, tuple(differences))
+                cases[sku] = Case(sku, versions, tuple(differences))
         return Verdict(before.now_us, policies, cases, frozenset(moving))
 
     def _topics(

@@ -9,6 +9,7 @@ from psycopg import IsolationLevel
 
 from audit.compare import StockSnapshot
 from audit.postgres import overrides_in, policies_of, refusals, snapshot_of
+from inventory.errors import AuditError
 from inventory.policy import ChannelPolicy
 from sql.queries import load_queries
 
@@ -30,6 +31,13 @@ class Moment(NamedTuple):
 
     stock: StockSnapshot
     now_us: int
+
+
+class Drawn(NamedTuple):
+    """The last versions that Postgres has given out: to rows of stock, and to policies."""
+
+    stock: int
+    policy: int
 
 
 class Pages:
@@ -93,6 +101,18 @@ class Pages:
         with self._reading() as connection:
             rows = connection.execute(_QUERIES["audit_condition"], {"skus": list(skus)})
             return str(rows.fetchall()[0][0])
+
+    def drawn(self) -> Drawn:
+        """Which versions can be Postgres' own: none of a row that is there is higher."""
+        with self._reading() as connection:
+            last = dict(connection.execute(_QUERIES["audit_drawn"]).fetchall())
+        stock, policy = last.get("stock_version"), last.get("policy_version")
+        if stock is None or policy is None:
+            raise AuditError(
+                "Postgres does not say which versions it has drawn. As the owner: GRANT USAGE ON "
+                "SEQUENCE inventory.stock_version, inventory.policy_version TO stockwire_app"
+            )
+        return Drawn(stock, policy)
 
     def warehouse(self) -> str | None:
         """The code of some warehouse."""

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -34,6 +35,8 @@ _BETWEEN_REPORTS = 2.0
 _RETRY_SECONDS = 1.0
 #: A wait that is longer is said.
 _PATIENCE = 10.0
+#: Suspects that wait for longer mean that the auditor sees nothing: it is not ready.
+BLIND_SECONDS = 60.0
 
 _T = TypeVar("_T")
 
@@ -63,6 +66,7 @@ class Patrol:
         redis: takes the figures, a client with `decode_responses=False`.
         health: of the process.
         stopping: is set when the process is to end.
+        clock: monotonic, in seconds.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class Patrol:
         redis: Redis,
         health: Health,
         stopping: threading.Event,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._walk = walk
         self._inquiry = inquiry
@@ -84,10 +89,13 @@ class Patrol:
         self._redis = redis
         self._health = health
         self._stopping = stopping
+        self._clock = clock
         self._last = Pass()
         self._passes = 0
-        self._stepped = self._reported = self._waiting_since = time.monotonic()
-        self._waits_for: str | None = None
+        self._stepped = self._reported = self._said = clock()
+        self._outage: str | None = None
+        self._stuck: str | None = None
+        self._blind_since: datetime | None = None
 
     def run(self) -> None:
         """Walk until `stopping` is set.
@@ -121,7 +129,22 @@ class Patrol:
             "ghosts": found.ghosts,
             "suspects": self._inquiry.suspects,
             "waits_for": self._inquiry.waits_for,
+            "blind": self._blind(),
+            "blind_since": None if self._blind_since is None else self._blind_since.isoformat(),
         }
+
+    def _blind(self) -> str | None:
+        """Why the auditor cannot say anything now; the same keeps it from being ready."""
+        return self._outage or self._stuck or self._overdue()
+
+    def _overdue(self) -> str | None:
+        waited = self._inquiry.waited
+        if waited <= BLIND_SECONDS:
+            return None
+        return (
+            f"{self._inquiry.suspects} suspects wait, some for {waited:.0f} s, for "
+            f"{self._inquiry.waits_for}"
+        )
 
     def _catch_up(self) -> None:
         """Read what the channels were told, so that not everything is suspect."""
@@ -134,17 +157,17 @@ class Patrol:
             self._rest(0.1)
 
     def _pass(self) -> Pass:
-        began, cpu, rows = time.monotonic(), time.process_time(), 0
+        began, cpu, rows = self._clock(), time.process_time(), 0
         due = began
         for step in self._walk.steps():
             rows += step.rows
             self._take(step)
             due += step.rows / _ROWS_PER_SECOND + step.keys / _KEYS_PER_SECOND
             # Time that was lost is not made up for in a rush.
-            due = max(due, time.monotonic())
-            self._rest(due - time.monotonic())
-        found = Pass(rows, time.monotonic() - began, time.process_time() - cpu)
-        self._rest(began + _SHORTEST_PASS - time.monotonic())
+            due = max(due, self._clock())
+            self._rest(due - self._clock())
+        found = Pass(rows, self._clock() - began, time.process_time() - cpu)
+        self._rest(began + _SHORTEST_PASS - self._clock())
         return found
 
     def _take(self, step: Step) -> None:
@@ -157,10 +180,10 @@ class Patrol:
 
     def _rest(self, seconds: float) -> None:
         """Give others the time, and look into suspects meanwhile."""
-        until = time.monotonic() + seconds
+        until = self._clock() + seconds
         while True:
             self._turn()
-            left = until - time.monotonic()
+            left = until - self._clock()
             if self._stopping.wait(min(max(0.0, left), _BETWEEN_STEPS)):
                 raise _Stopped
             if left <= 0:
@@ -168,24 +191,30 @@ class Patrol:
 
     def _turn(self) -> None:
         self._health.turn()
-        now = time.monotonic()
+        now = self._clock()
         if now - self._stepped >= _BETWEEN_STEPS:
             self._step()
-            self._stepped = time.monotonic()
+            self._stepped = self._clock()
         if now - self._reported >= _BETWEEN_REPORTS:
             self._report()
-            self._reported = time.monotonic()
+            self._reported = self._clock()
 
     def _step(self) -> None:
         """An outage of who is asked here does not hold up the walk."""
         try:
             self._inquiry.step()
         except Outage as exc:
-            self._health.problem("suspects", str(exc))
+            self._stuck = str(exc)
         else:
-            self._health.problem("suspects", None)
+            self._stuck = None
+        self._health.problem("suspects", self._stuck)
 
     def _report(self) -> None:
+        blind = self._blind()
+        if blind is None:
+            self._blind_since = None
+        elif self._blind_since is None:
+            self._blind_since = datetime.now(UTC)
         figures = self.figures()
         self._health.facts(**figures)
         left = self._inquiry.left
@@ -197,29 +226,37 @@ class Patrol:
             else f"{len(left)} SKUs drift again and again, such as {example.sku!r} "
             f"({'; '.join(described(example))}): look at `stockwire explain`",
         )
-        self._say_waiting(self._inquiry.waits_for)
+        self._health.problem("blind", None if self._stuck else self._overdue())
+        self._say_waiting()
         with redis_outages():
             figures["at"] = datetime.now(UTC).isoformat()
             self._redis.set(AUDIT_KEY, orjson.dumps(figures))
 
-    def _say_waiting(self, reason: str | None) -> None:
-        now = time.monotonic()
-        if reason != self._waits_for:
-            self._waits_for, self._waiting_since = reason, now
-        elif reason is not None and now - self._waiting_since > _PATIENCE:
-            log.warning("suspects cannot be judged yet", waits_for=reason)
-            self._waiting_since = now
+    def _say_waiting(self) -> None:
+        waited, now = self._inquiry.waited, self._clock()
+        if waited > _PATIENCE and now - self._said > _PATIENCE:
+            log.warning(
+                "suspects cannot be judged yet",
+                waits_for=self._inquiry.waits_for,
+                seconds=round(waited),
+            )
+            self._said = now
 
     def _until_it_works(self, work: Callable[[], _T]) -> _T:
         while True:
             try:
                 done = work()
             except Outage as exc:
-                self._health.problem("outage", str(exc))
-                log.warning("the auditor waits", reason=str(exc))
+                self._outage = str(exc)
+                self._health.problem("outage", self._outage)
+                log.warning("the auditor waits", reason=self._outage)
                 self._health.turn()
+                # Figures that are not told any more would look like those of a dead auditor.
+                with suppress(Outage):
+                    self._report()
                 if self._stopping.wait(_RETRY_SECONDS):
                     raise _Stopped from None
             else:
+                self._outage = None
                 self._health.problem("outage", None)
                 return done

@@ -101,6 +101,9 @@ class KafkaPipeline:
             for policy in policies
             if not self._follower.places(policy.topic)
         }
+        # Taken out of every SKU: also what is only marked as behind or begun.
+        departed = {name for told in marks.values() for name in told} - {p.name for p in sellers}
+        waiting |= {f"redis {name}": f"{name} is being taken out" for name in departed}
         editing = None
         for policy in sellers:
             told = {marks.get(number, {}).get(policy.name) for number in range(partitions)}

@@ -5,7 +5,6 @@ from contextlib import closing
 from redis import Redis
 
 from audit.auditor import Auditor
-from audit.compare import StockSnapshot
 from audit.continuous.heal import MOST, Healer
 from audit.continuous.judge import Case
 from audit.continuous.pages import Pages
@@ -32,21 +31,6 @@ def repair(settings: Settings, auditor: Auditor) -> int:
             skus = [*found]
             for start in range(0, len(skus), MOST):
                 some = skus[start : start + MOST]
-                now = pages.of(some).stock
-                cases = [
-                    Case(
-                        sku,
-                        frozenset(),
-                        sku in now.levels,
-                        tuple(each for each in found[sku] if not _has_come(each, now)),
-                    )
-                    for sku in some
-                ]
+                cases = [Case(sku, frozenset(), tuple(found[sku])) for sku in some]
                 healer.heal(cases, policies)
     return len(skus)
-
-
-def _has_come(difference: Difference, now: StockSnapshot) -> bool:
-    """Whether what looked like a ghost is a row: written after Postgres was read for the audit."""
-    of = now.overrides if difference.place == "redis overrides" else now.levels
-    return difference.expected is None and difference.warehouse in of.get(difference.sku, {})

@@ -1,9 +1,11 @@
 -- Writes changed rows, each only if its version is higher than the stored one.
 --
 -- KEYS   the stock hash of each SKU
--- ARGV   JSON, per SKU: [partition, repair, field, row, field, row, …], a row being "<version> …",
---        its field a warehouse or ":override:<channel>"; a partition of "" leaves the one stored;
---        a repair of "1" writes rows of the stored version too, and counts as a change always
+-- ARGV   JSON, per SKU: [partition, repair, replaced, field, row, field, row, …], a row being
+--        "<version> …", its field a warehouse or ":override:<channel>"; a partition of "" leaves the
+--        one stored; a repair of "1" writes rows of the stored version too, and counts as a change
+--        always; replaced is "" or {field: version}: a row that is stored in just that version is
+--        overwritten by a lower one too
 --        "quiet", if nobody wants to know the state
 -- reply  per SKU: its whole stock hash after the write, as HGETALL gives it; none if quiet
 
@@ -27,7 +29,17 @@ for i, rows in ipairs(changes) do
   if not rows[2] or not string.find(rows[2], '^1?$') then
     return redis.error_reply('ERR apply.lua: malformed repair for key ' .. i)
   end
-  for j = 3, #rows, 2 do
+  if rows[3] ~= '' then
+    if type(rows[3]) ~= 'table' then
+      return redis.error_reply('ERR apply.lua: malformed replaced for key ' .. i)
+    end
+    for _, version in pairs(rows[3]) do
+      if type(version) ~= 'string' or not string.find(version, '^%d+$') then
+        return redis.error_reply('ERR apply.lua: malformed replaced for key ' .. i)
+      end
+    end
+  end
+  for j = 4, #rows, 2 do
     local field, row = rows[j], rows[j + 1]
     if not row or not string.find(row, '^%d+ ')
       or not (string.find(field, '^[^:]') or string.find(field, '^:override:.')) then
@@ -40,14 +52,16 @@ local quiet = ARGV[2] == 'quiet'
 local reply = {}
 for i, key in ipairs(KEYS) do
   local rows = changes[i]
-  local repair = rows[2] == '1'
+  local repair, replaced = rows[2] == '1', rows[3]
   local changed = {}
-  for j = 3, #rows, 2 do
+  for j = 4, #rows, 2 do
     local field, row = rows[j], rows[j + 1]
     local stored = redis.call('HGET', key, field)
     local version = string.match(row, '^%d+')
-    stored = stored and string.match(stored, '^%d+')
-    if not stored or newer(version, stored) or (repair and version == stored) then
+    -- Without leading zeros, which no writer of ours writes: they would count as a higher number.
+    stored = stored and string.match(stored, '^0*(%d+)')
+    if not stored or newer(version, stored) or (repair and version == stored)
+      or (replaced ~= '' and replaced[field] == stored) then
       changed[#changed + 1] = field
       changed[#changed + 1] = row
     end

@@ -5,9 +5,10 @@
 -- ARGV   JSON: {"channels": [name, …], "rows": per SKU [field, row, field, row, …]}; a row is as
 --        in apply.lua, a warehouse's without commit time and deleted flag, an override's without
 --        commit time. An empty list is given as [""].
--- reply  per SKU, a line each: "1" if just these rows are there and alive, else "0"; for each
---        channel "<available> <status> <backorderable> <order limit> <version>", or nothing where
---        readers find none
+-- reply  per SKU, a line each: "1" if just these rows are there and alive, and readers find no field
+--        of another channel, else "0"; for each channel
+--        "<available> <status> <backorderable> <order limit> <version>", or nothing where readers
+--        find none
 
 local INTERNAL = {[':revision'] = '^%d+$', [':partition'] = '^%d+$', [':alerted'] = '^%d+$',
   [':published'] = '^%[%d+,"[^"]*",%d+,%d+,{.*}%]$'}
@@ -75,11 +76,24 @@ local function shown(values, at)
   return table.concat({available, status, backorderable, limit, version}, ' ')
 end
 
+-- Whether readers find fields that were not asked for.
+local function has_more(key, values)
+  local known = 0
+  for n = 1, #fields do
+    if values[n] then
+      known = known + 1
+    end
+  end
+  return redis.call('HLEN', key) > known
+end
+
 local reply = {}
 for i, rows in ipairs(asked.rows) do
   local stock = redis.pcall('HGETALL', KEYS[2 * i - 1])
-  local lines = {(not stock.err and is_same(stock, rows)) and '1' or '0'}
   local values = redis.pcall('HMGET', KEYS[2 * i], unpack(fields))
+  local same = not stock.err and is_same(stock, rows)
+    and not values.err and not has_more(KEYS[2 * i], values)
+  local lines = {same and '1' or '0'}
   for n = 1, #asked.channels do
     lines[n + 1] = values.err and '!' or shown(values, 2 + (n - 1) * 5)
   end

@@ -58,5 +58,15 @@ WHERE EXISTS (SELECT FROM inventory.stock s WHERE s.sku = asked.sku)
 SELECT 'sku IN (' || string_agg(quote_literal(asked.sku), ', ' ORDER BY asked.sku) || ')'
 FROM unnest(%(skus)s::text[]) AS asked (sku)
 
+-- The last versions that were drawn, of rows of stock and of policies; null, as in
+-- doctor_stock_version, for one that may not be read.
+-- name: audit_drawn
+SELECT s.sequencename,
+    CASE WHEN has_sequence_privilege(c.oid, 'SELECT, USAGE') THEN coalesce(s.last_value, 0) END
+FROM pg_sequences s
+JOIN pg_namespace n ON n.nspname = s.schemaname
+JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = s.sequencename
+WHERE s.schemaname = 'inventory' AND s.sequencename IN ('stock_version', 'policy_version')
+
 -- name: audit_warehouse
 SELECT code FROM inventory.warehouse ORDER BY code LIMIT 1

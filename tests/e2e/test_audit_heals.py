@@ -131,6 +131,56 @@ def test_a_row_that_only_redis_has_goes(auditor, store, reader, sku):
     assert shown(reader, sku) == 15
 
 
+#: Of no row that Postgres will ever have, and more than a Debezium event may carry.
+FALSE = 2**60
+
+
+def test_a_row_in_a_version_that_postgres_never_had_is_mended(
+    auditor, store, reader, database, sku
+):
+    healed = auditor.figures()["healed"]
+    row = store.hget(stock_key(sku), "T-1")
+    falsified = row.replace(row.split()[0], str(FALSE).encode()).replace(b" 10 ", b" 99 ")
+    store.hset(stock_key(sku), "T-1", falsified)
+    eventually(lambda: store.hget(stock_key(sku), "T-1").split()[:2] == row.split()[:2], HEALED)
+    eventually(lambda: auditor.figures()["healed"] > healed, HEALED)
+    assert shown(reader, sku) == 15
+    (version,) = database.execute(
+        "UPDATE inventory.stock SET on_hand = 3 WHERE (sku, warehouse) = (%(sku)s, 'T-1')"
+        " RETURNING version",
+        {"sku": sku},
+    ).fetchone()
+    assert reader.wait_for(sku, "T-1", version, 60)
+    assert shown(reader, sku) == 8
+
+
+def test_a_ghost_in_a_version_that_postgres_never_had_hides_nothing(
+    auditor, store, reader, database, settings
+):
+    ghost = f"GHOST {uuid4().hex[:8]}"
+    store.hset(
+        stock_key(ghost),
+        mapping={"T-1": f"{FALSE} 7 0 0 0 - 1795235627326925 0", ":revision": 1},
+    )
+    eventually(lambda: store.hget(stock_key(ghost), "T-1").endswith(b" 1"), HEALED)
+    (version,) = database.execute(
+        "INSERT INTO inventory.stock (sku, warehouse, on_hand) VALUES (%(sku)s, 'T-1', 4)"
+        " RETURNING version",
+        {"sku": ghost},
+    ).fetchone()
+    assert reader.wait_for(ghost, "T-1", version, 60)
+    assert shown(reader, ghost) == 4
+    stops = database.execute("SELECT count(*) FROM inventory.line_stop").fetchone()
+    assert stops == (0,), "the guardian does not take Postgres for one that was set back"
+    assert_no_drift(settings)
+
+
+def test_what_readers_find_of_a_channel_that_is_gone_goes(auditor, store, reader, sku):
+    store.hset(availability_key(sku), mapping={"shop": 7, "shop:status": "in_stock"})
+    eventually(lambda: not store.hexists(availability_key(sku), "shop"), HEALED)
+    assert shown(reader, sku) == 15
+
+
 def test_what_a_channel_was_told_wrongly_is_told_anew(auditor, publish, tail, sku):
     web, wms = tail(channel_topic("web")), tail(channel_topic("wms"))
     wrong = {

@@ -11,6 +11,21 @@ from inventory.policy import ChannelPolicy
 pytestmark = pytest.mark.integration
 
 
+def test_the_last_versions_that_were_drawn(connection: psycopg.Connection, database: str):
+    with closing(Pages(database)) as pages:
+        before = pages.drawn()
+        row = connection.execute(
+            "INSERT INTO inventory.stock (sku, warehouse, on_hand) VALUES ('DRAWN', 'W1', 7)"
+            " RETURNING version"
+        ).fetchone()
+        connection.execute(
+            "INSERT INTO inventory.channel_sku (channel, sku, buffer) VALUES ('web', 'DRAWN', 1)"
+        )
+        assert row is not None
+        assert pages.drawn() == (row[0], before.policy + 2)
+        assert row[0] > before.stock
+
+
 def test_ddl_does_not_end_the_reading(connection: psycopg.Connection, database: str):
     connection.execute(
         "INSERT INTO inventory.stock (sku, warehouse, on_hand) VALUES ('A', 'W1', 7)"

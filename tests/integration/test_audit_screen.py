@@ -13,6 +13,7 @@ from audit.compare import StockSnapshot, TopicSnapshot, compare
 from audit.continuous.redis_side import RedisSide, sku_of, tail_of
 from audit.continuous.screen import asked
 from audit.projection import read_projection
+from audit.report import Key
 from inventory.names import stock_key
 from inventory.policy import ChannelKind, ChannelOverride, ChannelPolicy, PolicySet
 from inventory.projection import SkuState, project
@@ -91,11 +92,12 @@ def write(side: RedisSide, levels, overrides) -> StockSnapshot:
     return StockSnapshot({SKU: live} if live else {}, POLICIES, 0, {SKU: own})
 
 
-def drifts(side: RedisSide, stock: StockSnapshot) -> bool:
-    """What the exact comparison says of the working state."""
+def drifts(side: RedisSide, stock: StockSnapshot, *others: str) -> bool:
+    """What the exact comparison says of the working state, or of other places."""
+    places = others or ("redis stock", "redis overrides")
     projection = read_projection(side.redis, CHANNELS, [SKU])
     report = compare(stock, projection, {policy.topic: _NOTHING for policy in POLICIES})
-    return any(p.drift for p in report.places if p.place in ("redis stock", "redis overrides"))
+    return any(p.drift for p in report.places if p.place in places)
 
 
 _NOTHING = TopicSnapshot()
@@ -147,6 +149,27 @@ def test_what_readers_cannot_read_is_not_what_they_must_see(side: RedisSide, fie
     side.redis.hset(availability_key(SKU), field, value)
     (seen,) = side.seen([SKU], asked(stock, [SKU]), CHANNELS)
     assert seen.shown[1] != sound.shown[1]
+
+
+@pytest.mark.parametrize(
+    ("field", "place"),
+    [("shop", "redis shop"), ("shop:status", "redis shop"), ("web:odd", "redis web:odd")],
+)
+def test_fields_that_are_no_channels_are_seen(side: RedisSide, field: str, place: str):
+    stock = write(side, {"W1": StockLevel(9, 0, 0, 0, None, 2, AT)}, {})
+    assert side.seen([SKU], asked(stock, [SKU]), CHANNELS)[0].same
+    side.redis.hset(availability_key(SKU), field, "7")
+    assert not side.seen([SKU], asked(stock, [SKU]), CHANNELS)[0].same
+    left = read_projection(side.redis, CHANNELS, [SKU]).strays
+    assert left == {place.removeprefix("redis "): {Key(SKU): {field: "7"}}}
+    assert drifts(side, stock, place)
+
+
+def test_readers_of_a_sku_that_nobody_has_any_more_find_a_channel_that_is_gone(side: RedisSide):
+    side.redis.delete(stock_key(SKU), availability_key(SKU))
+    side.redis.hset(availability_key(SKU), mapping={"shop": 7, "as_of": 1})
+    (seen,) = side.seen([SKU], [[""]], CHANNELS)
+    assert not seen.same
 
 
 def test_a_key_of_another_type_and_one_that_is_gone(side: RedisSide):

@@ -1,18 +1,27 @@
 """What the doctor reads, from the real servers and from none."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
+
 import psycopg
 import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
 
+from guard import topics
 from guard.checks import examine
 from guard.facts import Unread
-from guard.facts_kafka import read_kafka
-from guard.facts_postgres import read_postgres
+from guard.facts_kafka import read_kafka, read_topics
+from guard.facts_postgres import read_postgres, read_stock_version
 from guard.facts_redis import open_redis, read_redis
 from guard.finding import Severity
 from guard.look import look
 from guard.names import RIGHTS
+from guard.topic_settings import to_be_set
 from inventory.groups import GROUPS
-from inventory.topics import ALL_TOPICS
+from inventory.policy import ChannelKind
+from inventory.topics import ALL_TOPICS, channel_topic_spec
 from tests.polling import eventually
 
 pytestmark = pytest.mark.integration
@@ -64,6 +73,23 @@ def test_rights_that_are_taken_away_are_named(database, settings):
     assert ("SELECT", "inventory.channel") in RIGHTS
 
 
+def test_a_version_sequence_that_may_not_be_read_is_unknown_and_not_zero(database):
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("SELECT setval('inventory.stock_version', 2, false)")
+        assert read_stock_version(connection) == 0
+        connection.execute("SELECT nextval('inventory.stock_version')")
+        connection.execute("REVOKE ALL ON SEQUENCE inventory.stock_version FROM stockwire_app")
+        try:
+            assert read_stock_version(connection) > 0
+            connection.execute("SET ROLE stockwire_app")
+            assert read_stock_version(connection) is None
+        finally:
+            connection.execute("RESET ROLE")
+            connection.execute("GRANT USAGE ON SEQUENCE inventory.stock_version TO stockwire_app")
+        connection.execute("SET ROLE stockwire_app")
+        assert read_stock_version(connection) > 0
+
+
 def test_a_database_without_its_parts_says_so(database):
     with psycopg.connect(database, autocommit=True) as owner:
         owner.execute("ALTER PUBLICATION stockwire DROP TABLE inventory.channel_sku")
@@ -108,6 +134,93 @@ def test_settings_of_redis_are_seen(stack, settings):
 
 
 def test_a_group_that_never_was_has_no_members(stack, settings):
-    facts = read_kafka(settings.kafka_bootstrap, [ALL_TOPICS[0].name, "no.such"], ["nobody"])
+    facts = read_kafka(
+        settings.kafka_bootstrap, [ALL_TOPICS[0].name, "no.such"], {"nobody": ["no.such"]}
+    )
     assert facts.groups["nobody"].members == 0
+    assert facts.groups["nobody"].lag == 0
     assert facts.topics.keys() == {ALL_TOPICS[0].name}
+
+
+def test_every_setting_of_a_topic_is_seen(stack, settings):
+    facts = read_kafka(settings.kafka_bootstrap, [spec.name for spec in ALL_TOPICS], {"nobody": []})
+    for spec in ALL_TOPICS:
+        assert spec.settings().items() <= facts.topics[spec.name].config.items()
+
+
+@pytest.fixture
+def own_topic(stack, settings):
+    """A topic of three partitions with ten records each, and a group's name."""
+    name = f"guard-{uuid4().hex[:8]}"
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
+    (made,) = admin.create_topics([NewTopic(name, 3, 1)]).values()
+    made.result(30)
+    producer = Producer({"bootstrap.servers": settings.kafka_bootstrap})
+    for number in range(30):
+        producer.produce(name, b"value", partition=number % 3)
+    assert producer.flush(30) == 0
+    yield admin, name
+    (gone,) = admin.delete_topics([name]).values()
+    gone.result(30)
+
+
+def confirm(admin, group, topic, partition, offset):
+    place = TopicPartition(topic, partition, offset)
+    asked = ConsumerGroupTopicPartitions(group, [place])
+    (done,) = admin.alter_consumer_group_offsets([asked]).values()
+    done.result(30)
+
+
+def test_one_partition_that_stands_still_is_seen_beside_others_that_move(settings, own_topic):
+    admin, topic = own_topic
+    confirm(admin, topic, topic, 0, 1)
+    confirm(admin, topic, topic, 1, 10)
+    end = threading.Event()
+
+    def work():
+        # Partition 0 moves on, 1 has no more, 2 was never confirmed.
+        for offset in (*range(2, 10), *[9] * 100):
+            confirm(admin, topic, topic, 0, offset)
+            if end.wait(0.3):
+                return
+
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(work)
+        facts = read_kafka(settings.kafka_bootstrap, [], {topic: [topic]})
+        end.set()
+        working.result()
+    assert facts.groups[topic].stuck == {(topic, 2): 10}
+    assert 11 <= facts.groups[topic].lag <= 19
+
+
+def test_topics_that_are_missing_or_altered_are_put_right(stack, settings, monkeypatch):
+    made = channel_topic_spec(f"stock.guard-{uuid4().hex[:8]}.v1", ChannelKind.AVAILABILITY)
+    monkeypatch.setattr(topics, "wanted_topics", lambda _: (made,))
+    said = []
+    topics.recover_topics(settings, said.append)
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
+    try:
+        assert any("created" in line for line in said)
+        topics._set(admin, made.name, {"cleanup.policy": "delete", "segment.ms": "60000"})
+        eventually(lambda: to_be_set(made, read_topics(admin, [made.name])[made.name]))
+        topics.recover_topics(settings, said.append)
+        assert to_be_set(made, read_topics(admin, [made.name])[made.name]) == {}
+    finally:
+        (gone,) = admin.delete_topics([made.name]).values()
+        gone.result(30)
+
+
+def test_channels_that_were_added_have_topics_too(database):
+    with psycopg.connect(database, autocommit=True) as owner:
+        owner.execute(
+            "INSERT INTO inventory.channel (name, kind, topic)"
+            " VALUES ('market', 'movement', 'stock.market.v1')"
+        )
+        try:
+            wanted = topics.wanted_topics(database)
+        finally:
+            owner.execute("DELETE FROM inventory.channel WHERE name = 'market'")
+    assert wanted[: len(ALL_TOPICS)] == ALL_TOPICS
+    assert wanted[len(ALL_TOPICS) :] == (
+        channel_topic_spec("stock.market.v1", ChannelKind.MOVEMENT),
+    )

@@ -13,7 +13,7 @@ from inventory.errors import Outage, ProjectionLost
 from inventory.names import stock_key
 from projections.checkpoint import Checkpoints
 from projections.codec import encode_level
-from projections.ports import SkuChanges
+from projections.ports import Replaced, SkuChanges
 from projections.writer import ProjectionWriter
 from stockwire_client.names import availability_key
 from tests.histories import deliveries, histories, outcome
@@ -252,6 +252,27 @@ def test_a_malformed_row_stops_the_call_before_its_first_write(driver, bad, monk
     with pytest.raises(ResponseError, match="malformed row for key 2"):
         driver.write({skus[0]: {"ams": level(2)}, skus[1]: {"ams": level(99)}})
     assert not driver.redis.exists(*map(stock_key, skus))
+
+
+@pytest.mark.parametrize("bad", [{"ams": "x"}, {"ams": ""}, {"ams": 7}, {"ams": {}}, 7, "7"])
+def test_a_malformed_version_to_be_replaced_stops_the_call_likewise(driver, bad, monkeypatch):
+    monkeypatch.setattr("projections.writer._replaced", lambda _: bad)
+    sku = fresh_sku()
+    with pytest.raises(ResponseError, match="malformed replaced for key 1"):
+        driver.write_one(sku, ams=level(2))
+    assert not driver.redis.exists(stock_key(sku))
+
+
+def test_a_falsified_version_is_no_higher_by_its_zeros(driver):
+    sku = fresh_sku()
+    driver.write_one(sku, ams=level(8))
+    driver.redis.hset(stock_key(sku), "ams", "0000000000000008 99 0 0 0 - 5 0")
+    driver.write_one(sku, ams=level(10, 3))
+    assert driver.state(sku).levels == {"ams": level(10, 3)}
+    driver.redis.hset(stock_key(sku), "ams", "000000000000000012 99 0 0 0 - 5 0")
+    false = SkuChanges({"ams": gone(9)}, replaced=Replaced({"ams": 12}))
+    driver.send({sku: false}, POLICIES, {})
+    assert driver.state(sku).levels == {"ams": gone(9)}
 
 
 def test_a_redis_that_is_away_is_an_outage():

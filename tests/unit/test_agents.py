@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from inventory.errors import Outage
 from inventory.policy import ChannelKind, ChannelPolicy
 from inventory.topics import DEAD_LETTER, STOCK
+from projections.ports import Replaced
 from stream.agents.availability import AvailabilityAgent
 from stream.agents.ledger import LedgerAgent
 from stream.alerts import Alerts
@@ -250,6 +251,44 @@ def test_a_ghost_that_is_gone_already_is_told_again_and_its_version_is_none_of_p
     changes = conflate(decode([only], agent.name))
     assert changes["SKU-1"].repair, "readers may have it, though Redis knows that it is gone"
     assert projector.version == 10, "the guardian would take Postgres for one that was set back"
+
+
+def replacing(version: bytes):
+    """The auditor's delete of a row that Redis has in another version than Postgres ever had."""
+    gone = altered("stock_delete", before__sku="SKU-1", before__warehouse="WH-1", before__version=8)
+    addressee = ("stockwire_repair", b"availability")
+    return gone._replace(headers=(addressee, ("stockwire_replaces", version)))
+
+
+def test_a_false_version_makes_way_for_the_row_as_it_is(publisher):
+    projector = FakeProjector()
+    agent = availability_agent(publisher, projector)
+    deliver(agent, update(on_hand=4, version=9_000))
+    deliver(agent, replacing(b"9000"))
+    assert projector.states["SKU-1"].levels["WH-1"].version == 9
+    deliver(agent, update(on_hand=7, version=10))
+    assert projector.states["SKU-1"].levels["WH-1"].on_hand == 7
+
+
+def test_a_batch_has_both_the_false_version_and_the_row_as_it_is(publisher):
+    changes = conflate(
+        decode([replacing(b"9000"), update(on_hand=7, version=10)], "stockwire-availability")
+    )
+    assert changes["SKU-1"].replaced == Replaced({"WH-1": 9_000})
+    assert changes["SKU-1"].levels["WH-1"].on_hand == 7
+
+
+def test_a_ledger_hears_nothing_of_what_redis_has_wrong(publisher):
+    deliver(ledger_agent(publisher), replacing(b"9000"))
+    assert not publisher.published
+
+
+@pytest.mark.parametrize("version", [b"", b"-1", b"x", "²".encode(), b"9" * 5_000])
+def test_a_version_that_is_none_is_set_aside(publisher, version):
+    deliver(availability_agent(publisher), replacing(version))
+    (letter,) = told(publisher, DEAD_LETTER)
+    assert not told(publisher, "stock.web.v1")
+    assert letter is not None
 
 
 def test_what_is_restored_is_loaded_and_neither_projected_nor_told(publisher):

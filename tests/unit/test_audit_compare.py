@@ -52,6 +52,14 @@ def test_what_is_counted(sound: World):
     }
 
 
+def test_what_readers_find_of_a_channel_that_is_gone(sound: World):
+    left = {"shop": {S: {"shop": "9"}}}
+    found = replace(sound, projection=replace(sound.projection, strays=left))
+    assert found.drift() == {"redis shop": 1}
+    (example,) = found.report().examples()
+    assert (example.expected, example.found) == (None, {"shop": "9"})
+
+
 @pytest.mark.parametrize(
     "field", ["on_hand", "reserved", "safety_stock", "incoming", "incoming_at", "version"]
 )

@@ -8,17 +8,21 @@ import orjson
 import pytest
 from confluent_kafka import KafkaError
 
+from audit.compare import StockSnapshot
 from audit.continuous.heal import Healer
 from audit.continuous.judge import Case
+from audit.continuous.pages import Drawn
 from audit.report import Difference, Fields
 from connectors.envelope import read_stock_change
 from connectors.policy_envelope import read_override_change
+from connectors.routing import partition_of
 from inventory.errors import Outage
-from inventory.groups import AVAILABILITY, LEDGER, REPAIR
+from inventory.groups import AVAILABILITY, LEDGER, REPAIR, REPLACES
 from inventory.policy import ChannelKind, ChannelOverride, ChannelPolicy
 from inventory.stock import Operation, StockLevel
 from inventory.topics import CHANNEL_SKU, SIGNALS, STOCK
-from projections.codec import encode_level
+from projections.checkpoint import CHECKPOINT_KEY
+from projections.codec import encode_level, encode_override
 
 POLICIES = (
     ChannelPolicy("web", ChannelKind.AVAILABILITY, "stock.web.v1"),
@@ -34,6 +38,11 @@ class Servers:
         self.sent: list[tuple[str, bytes, dict, int, list]] = []
         self.hashes: dict[str, dict[bytes, bytes]] = {}
         self.refusal: KafkaError | None = None
+        self.checkpoint: dict[bytes, bytes] = {}
+        self.rows: dict[str, dict[str, StockLevel]] = {}
+        self.overrides: dict[str, dict[str, ChannelOverride]] = {}
+        self.last_drawn = Drawn(1_000, 500)
+        self.flushed: list[int] = []
         self.reports: list[Callable[[], None]] = []
 
     def condition(self, skus) -> str:
@@ -42,6 +51,13 @@ class Servers:
     def warehouse(self) -> str:
         return "W1"
 
+    def drawn(self) -> Drawn:
+        return self.last_drawn
+
+    def of(self, skus) -> SimpleNamespace:
+        stock = StockSnapshot(self.rows, POLICIES, overrides=self.overrides)
+        return SimpleNamespace(stock=stock, now_us=0)
+
     def produce(self, topic, value, key, partition, headers, on_delivery) -> None:
         self.sent.append((topic, key, orjson.loads(value), partition, headers))
         self.reports.append(
@@ -49,26 +65,36 @@ class Servers:
         )
 
     def flush(self, timeout: float) -> int:
+        self.flushed.append(len(self.sent))
         while self.reports:
             self.reports.pop()()
         return 0
 
-    # Redis, one command in a pipeline
-    def pipeline(self, transaction: bool) -> "Servers":
-        self.asked: list[str] = []
-        return self
+    def hgetall(self, key: str) -> dict[bytes, bytes]:
+        return self.checkpoint if key == CHECKPOINT_KEY else self.hashes.get(key, {})
 
-    def __enter__(self) -> "Servers":
+    def pipeline(self, transaction: bool) -> "Asking":
+        return Asking(self)
+
+
+class Asking:
+    """A pipeline of Redis."""
+
+    def __init__(self, servers: Servers) -> None:
+        self._servers = servers
+        self._keys: list[str] = []
+
+    def __enter__(self) -> "Asking":
         return self
 
     def __exit__(self, *_) -> None:
         return None
 
     def hgetall(self, key: str) -> None:
-        self.asked.append(key)
+        self._keys.append(key)
 
     def execute(self) -> list[dict[bytes, bytes]]:
-        return [self.hashes.get(key, {}) for key in self.asked]
+        return [*map(self._servers.hgetall, self._keys)]
 
 
 @pytest.fixture
@@ -83,15 +109,23 @@ def healer(servers: Servers) -> Healer:
     return healer
 
 
-def case(
-    place: str, warehouse: str | None, expected: Fields | None, found: Fields | None, exists=True
-) -> Case:
-    return Case("S", frozenset(), exists, (Difference(place, "S", warehouse, expected, found),))
+def case(place: str, warehouse: str | None, expected: Fields | None, found: Fields | None) -> Case:
+    return Case("S", frozenset(), (Difference(place, "S", warehouse, expected, found),))
 
 
 ROW = {"on_hand": 1, "reserved": 0, "version": 8}
 
 
+def row(version: int, *, deleted: bool = False) -> StockLevel:
+    return StockLevel(0 if deleted else 1, 0, 0, 0, None, version, 5, deleted)
+
+
+@pytest.fixture
+def has_row(servers: Servers) -> None:
+    servers.rows["S"] = {"W1": row(8)}
+
+
+@pytest.mark.usefixtures("has_row")
 def test_a_repair_that_kafka_does_not_take_is_not_counted_as_one(servers: Servers, healer: Healer):
     servers.refusal = KafkaError(KafkaError._MSG_TIMED_OUT)
     with pytest.raises(Outage, match="tried again"):
@@ -109,6 +143,7 @@ def test_a_repair_that_kafka_does_not_take_is_not_counted_as_one(servers: Server
         ("topic stock.wms.v1", "W1"),
     ],
 )
+@pytest.mark.usefixtures("has_row")
 def test_what_postgres_has_is_read_again(servers: Servers, healer: Healer, place, warehouse):
     healer.heal([case(place, warehouse, ROW, None)], POLICIES)
     ((topic, key, signal, partition, _),) = servers.sent
@@ -152,7 +187,7 @@ def test_a_ledger_takes_back_once_what_two_channels_have(servers: Servers, heale
         Difference("topic stock.wms.v1", "S", "W9", None, {"version": 8}),
         Difference("topic stock.erp.v1", "S", "W9", None, {"version": 6, "sum_on_hand": 3}),
     )
-    healer.heal([Case("S", frozenset(), False, found)], POLICIES)
+    healer.heal([Case("S", frozenset(), found)], POLICIES)
     ((_, _, envelope, _, headers),) = servers.sent
     assert headers == [(REPAIR, LEDGER.encode())]
     assert (envelope["before"]["version"], envelope["before"]["on_hand"]) == (8, 3)
@@ -194,7 +229,7 @@ def test_what_only_readers_have_is_said_to_be_gone_as_redis_knows_it(
 ):
     gone = StockLevel(0, 0, 0, 0, None, 11, 5, deleted=True)
     servers.hashes["stock:{S}"] = {b"W7": encode_level(gone).encode()}
-    healer.heal([case("redis web", None, None, {"available": 7}, exists=False)], POLICIES)
+    healer.heal([case("redis web", None, None, {"available": 7})], POLICIES)
     ((topic, key, envelope, _, headers),) = servers.sent
     assert (topic, orjson.loads(key)) == (STOCK, {"sku": "S", "warehouse": "W7"})
     assert headers == [(REPAIR, AVAILABILITY.encode())]
@@ -203,7 +238,7 @@ def test_what_only_readers_have_is_said_to_be_gone_as_redis_knows_it(
 
 
 def test_where_redis_knows_nothing_any_warehouse_will_do(servers: Servers, healer: Healer):
-    healer.heal([case("topic stock.web.v1", None, None, {"available": 7}, exists=False)], POLICIES)
+    healer.heal([case("topic stock.web.v1", None, None, {"available": 7})], POLICIES)
     assert orjson.loads(servers.sent[0][1]) == {"sku": "S", "warehouse": "W1"}
 
 
@@ -219,3 +254,114 @@ def test_an_override_that_postgres_does_not_have_is_said_to_be_gone(
     assert (change.sku, change.channel) == ("S", "web")
     assert (change.override.version, change.override.deleted) == (7, True)
     assert (change.override.share, change.override.ring_fence) == (5_000, 1)
+
+
+FALSE = 2**60
+
+
+@pytest.mark.usefixtures("has_row")
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_version_that_postgres_has_not_reached_makes_way_for_the_row(
+    servers: Servers, healer: Healer, deleted: bool
+):
+    """A field that was falsified, or the marker of a ghost that hides what came after it."""
+    servers.hashes["stock:{S}"] = {b"W1": encode_level(row(FALSE, deleted=deleted)).encode()}
+    healer.heal([case("redis stock", "W1", {"version": 8}, {"version": FALSE})], POLICIES)
+    gone, signal = servers.sent
+    assert (gone[0], orjson.loads(gone[1])) == (STOCK, {"sku": "S", "warehouse": "W1"})
+    assert gone[4] == [(REPAIR, AVAILABILITY.encode()), (REPLACES, str(FALSE).encode())]
+    change = read_stock_change(orjson.dumps(gone[2]))
+    assert (change.operation, change.version) == (Operation.DELETE, 7), "older than the row itself"
+    assert signal[0] == SIGNALS
+    assert servers.flushed == [1, 2], "what is read again comes behind what makes way for it"
+
+
+@pytest.mark.usefixtures("has_row")
+def test_what_is_not_newer_in_redis_needs_no_making_way(servers: Servers, healer: Healer):
+    servers.hashes["stock:{S}"] = {b"W1": encode_level(row(8)).encode()}
+    healer.heal([case("redis stock", "W1", {"on_hand": 1}, {"on_hand": 9})], POLICIES)
+    assert [topic for topic, *_ in servers.sent] == [SIGNALS]
+
+
+@pytest.mark.parametrize(
+    ("version", "gone", "replaces"),
+    [(998, 999, None), (1_000, 1_001, None), (1_002, 1_001, 1_002), (FALSE + 1, 1_001, FALSE + 1)],
+)
+def test_a_ghost_never_hides_a_row_that_really_comes(
+    servers: Servers, healer: Healer, version: int, gone: int, replaces: int | None
+):
+    """1,000 is the last version that was drawn, so the next row has 1,002."""
+    healer.heal([case("redis stock", "W9", None, {"version": version})], POLICIES)
+    ((_, _, envelope, _, headers),) = servers.sent
+    assert read_stock_change(orjson.dumps(envelope)).version == gone
+    found = dict(headers).get(REPLACES)
+    assert found == (None if replaces is None else str(replaces).encode())
+
+
+def test_a_marker_above_all_versions_gives_way_when_readers_are_told_again(
+    servers: Servers, healer: Healer
+):
+    marker = row(FALSE + 1, deleted=True)
+    servers.hashes["stock:{S}"] = {b"W7": encode_level(marker).encode()}
+    healer.heal([case("redis web", None, None, {"available": 7})], POLICIES)
+    ((_, _, envelope, _, headers),) = servers.sent
+    assert read_stock_change(orjson.dumps(envelope)).version == 1_001
+    assert dict(headers)[REPLACES] == str(FALSE + 1).encode()
+
+
+def test_an_override_in_a_false_version_makes_way_alike(servers: Servers, healer: Healer):
+    servers.overrides["S"] = {"web": ChannelOverride(6, 0, buffer=2)}
+    kept = ChannelOverride(FALSE, 0, blocked=True)
+    servers.hashes["stock:{S}"] = {b":override:web": encode_override(kept).encode()}
+    healer.heal([case("redis overrides", "web", {"version": 6}, {"version": FALSE})], POLICIES)
+    gone, signal = servers.sent
+    assert (gone[0], gone[4]) == (CHANNEL_SKU, [(REPLACES, str(FALSE).encode())])
+    change = read_override_change(orjson.dumps(gone[2]))
+    assert (change.channel, change.override.version, change.override.deleted) == ("web", 5, True)
+    assert signal[2]["data"]["data-collections"] == ["inventory.channel_sku"]
+
+
+def test_a_ghost_override_in_a_false_version_hides_none_that_comes(
+    servers: Servers, healer: Healer
+):
+    found = ChannelOverride(FALSE, 0, buffer=2)._asdict()
+    found = {name: v for name, v in found.items() if name not in ("committed_us", "deleted")}
+    healer.heal([case("redis overrides", "web", None, found)], POLICIES)
+    ((_, _, envelope, _, headers),) = servers.sent
+    assert read_override_change(orjson.dumps(envelope)).override.version == 501
+    assert headers == [(REPLACES, str(FALSE).encode())]
+
+
+@pytest.mark.parametrize(("told", "heals"), [(1_001, True), (1_002, False)])
+def test_nothing_makes_way_for_a_database_that_was_restored(
+    servers: Servers, healer: Healer, told: int, heals: bool
+):
+    """Redis is right then, and `stockwire recover database` is to be run."""
+    servers.rows["S"] = {"W1": row(8)}
+    servers.checkpoint[b":version"] = str(told).encode()
+    servers.hashes["stock:{S}"] = {b"W1": encode_level(row(told)).encode()}
+    found = case("redis stock", "W1", {"version": 8}, {"version": told})
+    if heals:
+        healer.heal([found], POLICIES)
+        return
+    with pytest.raises(Outage, match="it was restored"):
+        healer.heal([found], POLICIES)
+    assert servers.sent == []
+
+
+@pytest.mark.parametrize(
+    ("place", "about"),
+    [("redis stock", "W1"), ("topic stock.wms.v1", "W1"), ("redis overrides", "web")],
+)
+def test_what_has_come_since_is_no_ghost(servers: Servers, healer: Healer, place: str, about: str):
+    servers.rows["S"] = {"W1": row(8)}
+    servers.overrides["S"] = {"web": ChannelOverride(6, 0)}
+    healer.heal([case(place, about, None, {"version": 8})], POLICIES)
+    assert servers.sent == []
+
+
+def test_without_a_partition_in_redis_a_ghost_goes_where_debezium_would_put_it(
+    servers: Servers, healer: Healer
+):
+    healer.heal([case("redis stock", "W9", None, {"version": 8})], POLICIES)
+    assert servers.sent[0][3] == partition_of("S", 6)

@@ -4,9 +4,10 @@ from collections.abc import Iterable
 
 import pytest
 
-from audit.continuous.inquiry import HEALS, Inquiry
+from audit.continuous.inquiry import HEALS, HELD_SECONDS, Inquiry
 from audit.continuous.judge import Case, Verdict
 from audit.report import Difference
+from inventory.errors import Outage
 from inventory.policy import ChannelKind, ChannelPolicy
 
 WEB = ChannelPolicy("web", ChannelKind.AVAILABILITY, "stock.web.v1")
@@ -16,7 +17,7 @@ PLACE = "redis web"
 def case(sku: str, version: int = 2, place: str = PLACE, *, ghost: bool = False) -> Case:
     expected = None if ghost else {"available": 1}
     difference = Difference(place, sku, None, expected, {"available": 9})
-    return Case(sku, frozenset({("row", "W", version)}), not ghost, (difference,))
+    return Case(sku, frozenset({("row", "W", version)}), (difference,))
 
 
 class World:
@@ -31,6 +32,7 @@ class World:
         self.unsettled: dict[str, str] = {}
         self.healed: list[str] = []
         self.heals = True
+        self.refuses = False
         self.now = 0.0
         self.inquiry = Inquiry(self, self, self, lambda _: self.unsettled, lambda: self.now)
 
@@ -40,6 +42,8 @@ class World:
         return Verdict(self.now_us, (WEB,), found, frozenset(self.moving & wanted))
 
     def heal(self, cases, policies) -> None:
+        if self.refuses:
+            raise Outage("Kafka takes no repairs")
         self.healed += [each.sku for each in cases]
         if self.heals:
             for each in cases:
@@ -160,6 +164,84 @@ def test_what_comes_back_again_and_again_is_left_to_a_person(world: World):
     world.inquiry.again()
     world.steps()
     assert (world.inquiry.drift, [*world.inquiry.left]) == (0, [])
+
+
+def drift_once(world: World, passes: int = 0, seconds: float = 0.0) -> None:
+    """A new drift, healed if it is; then so many sound passes, and so much time."""
+    world.cases["S"] = case("S")
+    world.inquiry.suspect(["S"])
+    world.steps()
+    for _ in range(passes):
+        world.now += seconds / passes
+        world.inquiry.again()
+        world.steps()
+
+
+def test_a_heal_that_held_is_forgotten(world: World):
+    for _ in range(HEALS + 3):
+        drift_once(world, passes=3, seconds=HELD_SECONDS + 1)
+    assert world.healed == ["S"] * (HEALS + 3)
+    assert world.inquiry.drift == 0
+
+
+@pytest.mark.parametrize(("passes", "seconds"), [(20, HELD_SECONDS * 0.9), (0, 0.0)])
+def test_what_flaps_is_given_up_all_the_same(world: World, passes: int, seconds: float):
+    for _ in range(HEALS + 1):
+        drift_once(world, passes, seconds)
+    assert world.healed == ["S"] * HEALS
+    assert [*world.inquiry.left] == ["S"]
+
+
+def test_time_alone_is_no_proof_that_a_heal_held(world: World):
+    """No pass has ended since: nobody has looked."""
+    for _ in range(HEALS + 1):
+        drift_once(world)
+        world.now += 2 * HELD_SECONDS
+    assert world.healed == ["S"] * HEALS
+
+
+def test_what_is_left_is_not_forgotten_while_it_drifts(world: World):
+    world.heals = False
+    drift_once(world)
+    for _ in range(HEALS + 3):
+        world.now += 2 * HELD_SECONDS
+        world.steps()
+        world.inquiry.again()
+        world.steps()
+    assert world.healed == ["S"] * HEALS
+    assert [*world.inquiry.left] == ["S"]
+
+
+def test_a_heal_that_is_not_sent_leaves_everything_as_it_was(world: World):
+    world.refuses = True
+    world.cases["S"] = case("S")
+    world.inquiry.suspect(["S"])
+    world.inquiry.step()
+    world.beat = world.now_us + 1
+    for _ in range(5):
+        with pytest.raises(Outage):
+            world.inquiry.step()
+        assert (world.inquiry.figures.drifted, world.inquiry.suspects) == (0, 1)
+    world.refuses = False
+    world.steps()
+    assert world.healed == ["S"]
+    assert (world.inquiry.figures.drifted, world.inquiry.figures.healed) == (1, 1)
+
+
+def test_how_long_suspects_have_waited_is_known_whatever_they_wait_for(world: World):
+    assert world.inquiry.waited == 0
+    world.cases["S"] = case("S")
+    world.inquiry.suspect(["S"])
+    world.inquiry.step()
+    for number in range(3):
+        world.stuck = f"partition {number}"
+        world.now += 10
+        world.beat = world.now_us + 1
+        world.inquiry.step()
+    assert world.inquiry.waited == 30
+    world.stuck = None
+    world.steps()
+    assert world.inquiry.waited == 0
 
 
 def test_what_a_repair_does_not_mend_is_tried_again_and_then_left(world: World):

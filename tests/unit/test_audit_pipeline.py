@@ -56,6 +56,14 @@ def test_where_all_are_told_everything_counts(pipeline: Pipeline):
     assert pipeline.unsettled(POLICIES, 2) == {}
 
 
+@pytest.mark.parametrize("mark", [BEHIND, NOT_WHOLE, "digest"])
+def test_what_is_left_of_a_channel_that_is_being_taken_out_does_not_count(
+    pipeline: Pipeline, mark: str
+):
+    pipeline.marks[1]["shop"] = mark
+    assert set(pipeline.unsettled(POLICIES, 2)) == {"redis shop"}
+
+
 @pytest.mark.parametrize("mark", [None, NOT_WHOLE, "another digest"])
 def test_an_edit_on_its_way_can_change_the_numbers_of_all(pipeline: Pipeline, mark: str | None):
     pipeline.marks[1]["web"] = mark  # type: ignore[assignment]

@@ -13,7 +13,14 @@ from cli.main import app
 FIGURES = {
     "at": "2026-11-21T12:00:00+00:00", "passes": 3, "rows": 15_000, "pass_seconds": 5.0,
     "pass_cpu_seconds": 0.4, "drift": 2, "drifted": 4, "healed": 2, "ghosts": 1, "suspects": 9,
-    "waits_for": None,
+    "waits_for": None, "blind": None, "blind_since": None,
+}  # fmt: skip
+
+
+NO_PASS = {**FIGURES, "passes": 0, "drift": 0}
+BLIND = {
+    **FIGURES, "drift": 0, "blind": "3 suspects wait for Redis",
+    "blind_since": "2026-11-21T11:58:00+00:00",
 }  # fmt: skip
 
 
@@ -30,6 +37,8 @@ def test_the_figures_for_people():
     [
         ({**FIGURES, "waits_for": "Redis"}, 1.0, "suspects wait for Redis"),
         (FIGURES, 90.0, "said 90 s ago: the auditor does not run (`make status`)"),
+        (NO_PASS, 1.0, "no pass yet: not everything was looked at since the auditor started"),
+        (BLIND, 1.0, "cannot judge since 2026-11-21T11:58:00+00:00: 3 suspects wait for Redis"),
     ],
 )
 def test_what_else_there_is_to_say(figures, age, said):
@@ -39,9 +48,9 @@ def test_what_else_there_is_to_say(figures, age, said):
 class Figures:
     """Redis, as far as the command asks it."""
 
-    def __init__(self, drift: int, age: float) -> None:
+    def __init__(self, figures: dict[str, object] | None, age: float) -> None:
         at = datetime.now(UTC) - timedelta(seconds=age)
-        self._found = orjson.dumps({**FIGURES, "drift": drift, "at": at.isoformat()})
+        self._found = figures and orjson.dumps({**figures, "at": at.isoformat()})
 
     def __enter__(self) -> "Figures":
         return self
@@ -49,27 +58,46 @@ class Figures:
     def __exit__(self, *_: object) -> None:
         return None
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str) -> bytes | None:
         return self._found
 
 
 @pytest.fixture
-def auditor(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, float], None]:
+def auditor(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, object] | None, float], None]:
     """What the running one has said, and how many seconds ago."""
 
-    def say(drift: int, age: float) -> None:
-        monkeypatch.setattr("cli.audit.Redis.from_url", lambda _: Figures(drift, age))
+    def say(figures: dict[str, object] | None, age: float) -> None:
+        monkeypatch.setattr("cli.audit.Redis.from_url", lambda _: Figures(figures, age))
 
     return say
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
-@pytest.mark.parametrize(("drift", "age", "code"), [(0, 1.0, 0), (2, 1.0, 1), (0, 90.0, 1)])
-def test_the_exit_code_says_whether_all_is_known_to_be_well(auditor, options, drift, age, code):
-    auditor(drift, age)
+@pytest.mark.parametrize(
+    ("figures", "age", "code", "said"),
+    [
+        ({**FIGURES, "drift": 0}, 1.0, 0, ""),
+        (FIGURES, 1.0, 1, ""),
+        ({**FIGURES, "drift": 0}, 90.0, 3, "the auditor does not run"),
+        (FIGURES, 90.0, 1, "the auditor does not run"),
+        (NO_PASS, 1.0, 3, "no pass yet"),
+        (BLIND, 1.0, 3, "cannot judge since 2026-11-21T11:58:00"),
+        (None, 1.0, 3, "No auditor has said anything yet"),
+    ],
+)
+def test_the_exit_code_says_whether_all_is_known_to_be_well(
+    auditor, options, figures, age, code, said
+):
+    auditor(figures, age)
     result = CliRunner().invoke(app, ["audit", *options])
     assert result.exit_code == code
-    assert ("the auditor does not run" in result.output) == (age > 30)
+    assert said in result.output
+    assert bool(said) == any(w in result.output for w in ("no pass", "cannot", "auditor"))
+
+
+def test_the_exit_codes_are_in_the_help():
+    text = " ".join(CliRunner().invoke(app, ["audit", "--help"]).output.split())
+    assert "Exit code 0 without drift, 1 with any, 2 for wrong options, and 3 when" in text
 
 
 def test_healing_goes_with_a_look_of_ones_own():
