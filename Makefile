@@ -16,7 +16,7 @@ setup: $(STAMP) ## Install everything into .venv and .jars; nothing outside this
 demo: $(STAMP) ## Start the stack, sell for 30 s, watch it arrive, compare every row
 	@$(BIN)/stockwire demo
 
-test: setup ## Unit, integration and end-to-end tests, on a stack of their own
+test: setup ## Unit, integration, end-to-end tests, then the short half of chaos; on stacks of their own
 	@$(BIN)/pytest
 
 ##@ The stack
@@ -83,7 +83,7 @@ test-unit: $(STAMP) ## Only the tests that need no server (seconds)
 bench: $(STAMP) ## Measure latency, drain rate and memory; print and store the figures
 	@$(BIN)/stockwire bench
 
-chaos: setup ## Break a stack of its own in every way; the table goes to docs/reliability.md
+chaos: setup ## All of chaos: break a stack of its own in every way; writes the table of docs/reliability.md
 	@code=0; $(BIN)/pytest tests/chaos || code=$$?; $(BIN)/python -m tests.chaos.report; exit $$code
 
 lint: $(STAMP) ## ruff, mypy (strict), import-linter

@@ -56,8 +56,10 @@ class Fault:
         snapshot: whether rows are read anew and overtake the stream: what it still holds of them
             comes late to level channels then, whose consumers drop it by its version.
         clocks_restart: whether Redis loses the clocks of availability channels, which begin anew
-            from commit time.
+            from commit time: at most a second below what was told.
         patience: seconds within which it must be fresh again after it was healed.
+        then: proves what must still work once it is fresh again.
+        tidy: takes away what the fault has put there, once all was checked.
         needs: why it cannot run here; None if it can.
     """
 
@@ -70,4 +72,6 @@ class Fault:
     snapshot: bool = False
     clocks_restart: bool = False
     patience: float = 60.0
+    then: "Callable[[World, Timeline], None] | None" = None
+    tidy: "Callable[[World], None] | None" = None
     needs: Callable[[], str | None] = lambda: None

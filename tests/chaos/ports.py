@@ -8,16 +8,16 @@ from tests.conftest import ROOT
 
 STACK_DIR = ROOT / ".stack-chaos"
 HOST = "127.0.0.1"
-CONNECT_PORT = 30183
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """The ports of the three servers that others talk to."""
+    """The ports of the servers."""
 
     postgres: int
     redis: int
     kafka: int
+    connect: int
 
     def settings(self) -> Settings:
         """Settings that lead to these ports."""
@@ -27,21 +27,20 @@ class Served:
             postgres_dsn=f"postgresql://stockwire_app@{HOST}:{self.postgres}/stockwire?passfile={passfile}",
             redis_url=f"redis://{HOST}:{self.redis}/0",
             kafka_bootstrap=f"{HOST}:{self.kafka}",
-            connect_url=f"http://{HOST}:{CONNECT_PORT}",
+            connect_url=f"http://{HOST}:{self.connect}",
         )
 
 
 #: Where the servers listen.
-DIRECT = Served(30432, 30379, 30092)
+DIRECT = Served(30432, 30379, 30092, 30183)
 
 #: Where everybody talks to them.
-PROXIED = Served(31432, 31379, 31092)
+PROXIED = Served(31432, 31379, 31092, 31183)
 
 #: The second Postgres of the failover.
 STANDBY_PORT = 30532
 
 ROUTES = {
-    "postgres": (PROXIED.postgres, DIRECT.postgres),
-    "redis": (PROXIED.redis, DIRECT.redis),
-    "kafka": (PROXIED.kafka, DIRECT.kafka),
+    server: (getattr(PROXIED, server), getattr(DIRECT, server))
+    for server in ("postgres", "redis", "kafka", "connect")
 }

@@ -27,7 +27,10 @@ class ProxyControl:
 
     def close(self) -> None:
         """End it, and with it every connection."""
-        self._process.communicate(timeout=10)
+        try:
+            self._process.communicate(timeout=10)
+        finally:
+            self._process.kill()
 
     @contextmanager
     def rule(self, client: str, server: str, kind: str, value: float = 0) -> Iterator[None]:

@@ -4,12 +4,19 @@ from functools import partial
 
 from tests.chaos.fault import Fault
 from tests.chaos.faults.clock import wrong_clock
-from tests.chaos.faults.connect import during_snapshot, during_transactions
+from tests.chaos.faults.connect import bulk_away, during_snapshot, during_transactions
+from tests.chaos.faults.copy import copied_away, during_copy
 from tests.chaos.faults.disk import full, no_mount
 from tests.chaos.faults.failover import failover
 from tests.chaos.faults.members import away, come_and_go
 from tests.chaos.faults.messages import corrupt, oversized, stale
 from tests.chaos.faults.network import blackhole, latency, reset
+from tests.chaos.faults.onlookers import (
+    auditor_heals,
+    guardian_watches,
+    healed_by_auditor,
+    undisturbed,
+)
 from tests.chaos.faults.postgres import ddl, primary_keys, terminate_walsender, wrong_password
 from tests.chaos.faults.redis import (
     add_ghost,
@@ -30,6 +37,16 @@ _PAIRS = (
     ("ledger", "kafka", 200),
     ("connect", "kafka", 200),
     ("connect", "postgres", 200),
+)
+
+#: Those who look on, at whom, and of how many answers one is cut off; and what they must still do.
+_ONLOOKERS = (
+    ("auditor", "kafka", 20, auditor_heals),
+    ("auditor", "redis", 5, auditor_heals),
+    ("auditor", "postgres", 5, auditor_heals),
+    ("guardian", "postgres", 10, guardian_watches),
+    ("guardian", "redis", 2, guardian_watches),
+    ("guardian", "connect", 2, guardian_watches),
 )
 
 AUDITOR, RECOVER = "the auditor", "a person: `stockwire recover slot`"
@@ -70,6 +87,25 @@ _NETWORK = tuple(
     )
 )
 
+_BESIDE = tuple(
+    fault
+    for client, server, every, then in _ONLOOKERS
+    for fault in (
+        Fault(
+            f"blackhole {client}-{server}",
+            f"{client} to {server}: nothing arrives for 15 s",
+            partial(undisturbed, run=partial(blackhole, client=client, server=server)),
+            then=then,
+        ),
+        Fault(
+            f"reset {client}-{server}",
+            f"{client} to {server}: reset after the write and before the reply, three times",
+            partial(undisturbed, run=partial(reset, client=client, server=server, every=every)),
+            then=then,
+        ),
+    )
+)
+
 FAULTS: tuple[Fault, ...] = (
     *_KILLS,
     *_FREEZES,
@@ -83,14 +119,28 @@ FAULTS: tuple[Fault, ...] = (
         "a second ledger worker joins and leaves every 5 s, by SIGTERM and SIGKILL in turn",
         partial(come_and_go, agent="ledger"),
     ),
-    Fault("kafka away", "the broker is stopped for two minutes", partial(away, part="kafka")),
+    Fault(
+        "kafka away",
+        "the broker is stopped for two minutes",
+        partial(away, part="kafka"),
+        patience=120.0,
+        then=auditor_heals,
+    ),
+    Fault(
+        "connect in copy",
+        "Connect killed while it streams one transaction of 100,000 rows, written by COPY",
+        during_copy,
+        patience=180.0,
+        tidy=copied_away,
+    ),
     Fault(
         "connect in snapshot",
         "Connect killed in the middle of the snapshot of 100,000 rows",
-        during_snapshot,
+        partial(healed_by_auditor, run=during_snapshot),
         healed_by=AUDITOR,
         snapshot=True,
         patience=180.0,
+        tidy=bulk_away,
     ),
     Fault(
         "connect in transactions",
@@ -110,6 +160,7 @@ FAULTS: tuple[Fault, ...] = (
         terminate_walsender,
     ),
     *_NETWORK,
+    *_BESIDE,
     Fault(
         "corrupt messages",
         "five kinds of nonsense on every partition",
@@ -160,11 +211,16 @@ FAULTS: tuple[Fault, ...] = (
         restart_behind,
         clocks_restart=True,
     ),
-    Fault("key deleted", "two keys are deleted", delete_key, healed_by=AUDITOR),
+    Fault(
+        "key deleted",
+        "two keys are deleted",
+        partial(healed_by_auditor, run=delete_key),
+        healed_by=AUDITOR,
+    ),
     Fault(
         "ghost added",
         "a SKU that Postgres does not know",
-        add_ghost,
+        partial(healed_by_auditor, run=add_ghost),
         healed_by=AUDITOR,
     ),
     Fault(

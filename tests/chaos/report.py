@@ -13,6 +13,8 @@ PAGE = ROOT / "docs" / "reliability.md"
 BEGIN = "<!-- begin: written by `make chaos`, not by hand -->"
 END = "<!-- end -->"
 _PLACES = ("redis", "web", "wms")
+#: The cells after the proof, of a fault that has none.
+_NOTHING = ("",) * 9
 
 
 def write(results: Mapping[str, Any], page: Path = PAGE) -> None:
@@ -38,19 +40,26 @@ def tables(results: Mapping[str, Any]) -> Iterator[str]:
     )
     yield "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---|"
     for found in results["faults"].values():
-        yield _skipped(found) if "skipped" in found else _row(found)
+        if "skipped" in found:
+            yield _line(found["what"], f"not run here: {found['skipped']}", *_NOTHING)
+        elif "proof" in found:
+            yield _row(found)
+        else:
+            yield _line(found["what"], "broken off", *_NOTHING[:-1], _verdict(found))
     if results["figures"]:
-        yield from ("", "| figure | measured |", "|---|---|")
-        for name, facts in results["figures"].items():
-            told = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items())
-            yield f"| {name} | {told} |"
+        yield from ("", "| figure | measured | target | met |", "|---|---|---|---|")
+        for name, found in results["figures"].items():
+            facts = found["facts"].items()
+            told = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts)
+            yield _line(name, told, found["target"], "yes" if found["met"] else "**no**")
     yield ""
     yield "Measured on: " + "; ".join(f"{k} {v}" for k, v in results["machine"].items()) + "."
 
 
 def _row(found: Mapping[str, Any]) -> str:
     again = " / ".join(_seconds(found["fresh_after_heal"][place]) for place in _PLACES)
-    cells = (
+    inherited = f" ({found['inherited']} inherited)" if found["inherited"] else ""
+    return _line(
         found["what"],
         found["proof"],
         found["healed_by"],
@@ -60,14 +69,19 @@ def _row(found: Mapping[str, Any]) -> str:
         f"{found['events']:,} ({found['repeated']:,})",
         " / ".join(f"{found[count]:,}" for count in ("told_again", "overtaken", "restarted")),
         f"{found['dead_letters']:,}",
-        f"{found['drift']} of {found['rows']:,}",
-        "hold" if not found["failures"] else "**" + "; ".join(found["failures"])[:200] + "**",
+        f"{found['drift']} of {found['rows']:,}{inherited}",
+        _verdict(found),
     )
+
+
+def _verdict(found: Mapping[str, Any]) -> str:
+    """Whether all checks hold; else the first of what does not, on one line."""
+    told = " ".join("; ".join(found["failures"]).split())
+    return f"**{told[:200]}**" if told else "hold"
+
+
+def _line(*cells: str) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def _skipped(found: Mapping[str, Any]) -> str:
-    return f"| {found['what']} | not run here: {found['skipped']} |" + " |" * 9
 
 
 def _seconds(value: float | None) -> str:

@@ -46,9 +46,9 @@ class Results:
         }
         self._write()
 
-    def figure(self, name: str, facts: dict[str, object]) -> None:
-        """Keep a measurement that is no fault."""
-        self._content["figures"][name] = facts
+    def figure(self, name: str, facts: dict[str, object], target: str, met: bool) -> None:
+        """Keep a measurement that is no fault, beside what it should be and whether it was."""
+        self._content["figures"][name] = {"facts": facts, "target": target, "met": met}
         self._write()
 
     def _write(self) -> None:

@@ -10,6 +10,7 @@ import psycopg
 from compose.embedded import account
 from compose.embedded.postgres import _SETTINGS, SUPERUSER, Postgres
 from compose.embedded.supervisord import base_environment
+from tests.chaos.alter_system import alter_system
 from tests.chaos.ports import DIRECT, HOST, STANDBY_PORT
 from tests.chaos.proxied_stack import SECOND
 from tests.chaos.world import World
@@ -25,6 +26,7 @@ _SLOT = "SELECT 1 FROM pg_replication_slots WHERE slot_name = %s"
 _STREAMS = "SELECT status = 'streaming' FROM pg_stat_wal_receiver"
 #: `sync_replication_slots` keeps the logical slots of the primary that are marked for failover.
 _SYNC = {"sync_replication_slots": "on", "hot_standby_feedback": "on"}
+_SYNCHRONOUS = ("synchronous_standby_names", "synchronized_standby_slots")
 _STOP_SECONDS = 60
 
 
@@ -70,6 +72,7 @@ class SecondPostgres:
             f"host={HOST} port={STANDBY_PORT} user={SUPERUSER} dbname=stockwire "
             f"passfile={passfile}",
             autocommit=True,
+            connect_timeout=5,
         )
 
     def promote(self) -> None:
@@ -81,9 +84,7 @@ class SecondPostgres:
         """Stop it, and let the primary go on without it."""
         self.stop()
         with self._world.superuser() as primary:
-            for setting in ("synchronous_standby_names", "synchronized_standby_slots"):
-                primary.execute(f"ALTER SYSTEM RESET {setting}")
-            primary.execute("SELECT pg_reload_conf()")
+            alter_system(primary, dict.fromkeys(_SYNCHRONOUS))
             eventually(lambda: primary.execute(_DROP_SLOT, [SLOT]) and not _has_slot(primary))
         shutil.rmtree(self.data, ignore_errors=True)
 

@@ -17,9 +17,10 @@ pytestmark = pytest.mark.e2e
 
 _RATE = 1000
 _SETTLE_SECONDS = 10.0
-#: Seconds; the targets are 1 (p99 over a rolling restart) and 8 (until the partitions move on).
-_P99_BOUND = 10.0
-_TAKE_OVER_BOUND = 30.0
+#: Seconds: p99 over a rolling restart, and until the partitions of a killed worker move on. What is
+#: measured stands beside the target; only a time far beyond it fails, for machines are shared.
+_P99_TARGET, _P99_BOUND = 1.0, 10.0
+_TAKE_OVER_TARGET, _TAKE_OVER_BOUND = 8.0, 30.0
 
 
 @pytest.fixture
@@ -66,6 +67,8 @@ def test_a_rolling_restart_of_two_workers(world, results, selling):
     results.figure(
         "rolling restart of two availability workers",
         {"p99_ms": round(p99 * 1000), "max_ms": round(max(late) * 1000), "rate": round(rate)},
+        target=f"p99 under {_P99_TARGET * 1000:.0f} ms",
+        met=p99 < _P99_TARGET,
     )
     assert p99 < _P99_BOUND
     _assert_no_drift(world, selling)
@@ -84,7 +87,10 @@ def test_the_partitions_of_a_killed_worker_move_on(world, results, selling):
         second.kill()
     assert last is not None, "nobody missed the worker, so it held no partition"
     results.figure(
-        "one of two availability workers killed", {"fresh_again_seconds": round(last - killed, 1)}
+        "one of two availability workers killed",
+        {"fresh_again_seconds": round(last - killed, 1)},
+        target=f"{_TAKE_OVER_TARGET:.0f} s or less",
+        met=last - killed <= _TAKE_OVER_TARGET,
     )
     assert last - killed < _TAKE_OVER_BOUND
     _assert_no_drift(world, selling)

@@ -1,20 +1,13 @@
 """The other faults, with those of the short half under `make chaos`."""
 
-import zlib
-
 import pytest
 
 from tests.chaos.registry import FAULTS
-from tests.chaos.runner import run_fault
-from tests.chaos.world import SEED
+from tests.chaos.runner import each_of, run_fault
 
-LONG = [fault for fault in FAULTS if not fault.short]
 pytestmark = pytest.mark.e2e
 
 
-@pytest.mark.parametrize("fault", LONG, ids=lambda fault: fault.name.replace(" ", "-"))
+@each_of(fault for fault in FAULTS if not fault.short)
 def test_nothing_is_lost_and_nothing_stale_is_left(world, results, fault):
-    if why := fault.needs():
-        results.skip(fault, why)
-        pytest.skip(why)
-    run_fault(world, fault, results, SEED + zlib.crc32(fault.name.encode()) % 1000)
+    run_fault(world, fault, results)

@@ -1,9 +1,9 @@
 """Sees every message of channels, outbox and dead letters, and the versions that readers get."""
 
 import threading
-import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import orjson
 import redis
@@ -23,6 +23,23 @@ LEVELS = frozenset({"wms"})
 _STATE = ("available", "status", "on_hand", "reserved", "safety_stock", "incoming")
 _CHANNELS = ("web", "app")
 _LOOK_EVERY = 0.25
+
+
+class StepBack(NamedTuple):
+    """A version that was lower than one before.
+
+    Attributes:
+        what: about which place and key.
+        clock: whether it is of an availability channel's clock, in µs; else of a row.
+    """
+
+    what: str
+    before: int
+    after: int
+    clock: bool
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.before} then {self.after}"
 
 
 #: Headers that tell dead letters apart.
@@ -76,8 +93,8 @@ class TopicWitness:
 
     def remember(self) -> None:
         """Begin to remember what each key was told."""
-        self.backwards: list[str] = []
-        self.overtaken: list[str] = []
+        self.backwards: list[StepBack] = []
+        self.overtaken: list[StepBack] = []
         self.twice: list[str] = []
         self._movements: dict[tuple[str, str, int], str] = {}
         self.told_again = 0
@@ -89,6 +106,10 @@ class TopicWitness:
         self._stop.set()
         self._thread.join(30)
         self._consumer.close()
+
+    def alive(self) -> bool:
+        """Whether it still listens."""
+        return self._thread.is_alive()
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -142,7 +163,8 @@ class TopicWitness:
                 self.told_again += 1
             else:
                 late = self.overtaken if place in LEVELS else self.backwards
-                late.append(f"{place} {key.decode()}: {highest} then {version}")
+                what = f"{place} {key.decode()}"
+                late.append(StepBack(what, highest, version, place not in LEVELS))
                 told[version] = said
         else:
             told[version] = said
@@ -158,18 +180,44 @@ class RedisWitness:
     """
 
     def __init__(self, redis_url: str, skus: Iterable[str]) -> None:
-        self.backwards: list[str] = []
+        self.remember()
         self._redis_url = redis_url
         self._skus = list(skus)
-        self._versions: dict[tuple[str, str], int] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
+
+    def remember(self) -> None:
+        """Begin to remember what was read."""
+        self.backwards: list[StepBack] = []
+        self.rounds = 0
+        self._versions: dict[tuple[str, str], int] = {}
+        self._highest: dict[tuple[str, str], int] = {}
+        self._seen: set[tuple[str, str]] = set()
+        self._behind: list[StepBack] = []
 
     def stop(self) -> None:
         """End."""
         self._stop.set()
         self._thread.join(30)
+
+    def alive(self) -> bool:
+        """Whether it still looks."""
+        return self._thread.is_alive()
+
+    def behind(self) -> list[StepBack]:
+        """What is there by the last look, and is lower than what was read before the fault."""
+        return self._behind
+
+    def round_ends(self) -> None:
+        """All was looked at once."""
+        self._behind = [
+            StepBack(f"{sku} {what}", highest, now, what in _CHANNELS)
+            for sku, what in self._seen
+            if (now := self._versions[sku, what]) < (highest := self._highest[sku, what])
+        ]
+        self._seen = set()
+        self.rounds += 1
 
     def _run(self) -> None:
         client = redis.Redis.from_url(self._redis_url, socket_timeout=2, socket_connect_timeout=1)
@@ -189,12 +237,16 @@ class RedisWitness:
                 for field, row in rows.items():
                     if not field.startswith(b":"):
                         self.check(sku, field.decode(), int(row.split()[0]))
+            self.round_ends()
         client.close()
 
     def check(self, sku: str, what: str, version: int) -> None:
         """Compare the version of a channel's number or of a row with what was read before."""
-        last = self._versions.get((sku, what), 0)
+        about = (sku, what)
+        last = self._versions.get(about, 0)
         if version < last:
-            self.backwards.append(f"{sku} {what}: {last} then {version} at {time.time():.3f}")
+            self.backwards.append(StepBack(f"{sku} {what}", last, version, what in _CHANNELS))
         # Each step back counts once.
-        self._versions[sku, what] = version
+        self._versions[about] = version
+        self._highest[about] = max(self._highest.get(about, 0), version)
+        self._seen.add(about)

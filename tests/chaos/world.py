@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import psutil
@@ -37,6 +37,7 @@ _PUT_PROBE = """
 INSERT INTO inventory.stock (sku, warehouse, on_hand) VALUES (%s, %s, 0) ON CONFLICT DO NOTHING
 """
 _SUPERUSER = "postgres"
+_SUPERUSER_OPTIONS = "-c statement_timeout=120s"
 
 
 class World:
@@ -98,11 +99,23 @@ class World:
                 client.resume(CONNECTOR)
                 client.restart(CONNECTOR)
 
+    def facts_of(self, part: str) -> Mapping[str, object]:
+        """The figures of a process of ours.
+
+        Raises:
+            AssertionError: it does not answer.
+        """
+        answer = self.stack.ask(part)
+        assert answer is not None, f"{part} does not answer"
+        return answer.facts
+
     @contextmanager
     def superuser(self) -> Iterator[psycopg.Connection]:
         """A connection of Postgres' owner, past the proxy, in autocommit."""
         conninfo = self.direct.conninfo(_SUPERUSER)
-        with psycopg.connect(conninfo, autocommit=True, connect_timeout=5) as connection:
+        with psycopg.connect(
+            conninfo, autocommit=True, connect_timeout=5, options=_SUPERUSER_OPTIONS
+        ) as connection:
             yield connection
 
     def redis(self) -> redis.Redis:
@@ -135,6 +148,8 @@ class Watched(World):
         self.auditor: Auditor
         self.sales: Sales
         self.first_memory: dict[str, int] = {}
+        #: SKUs that nobody writes; each is to be taken by one who spoils it, and not put back.
+        self.spares: list[str] = []
 
     @contextmanager
     def watching(self) -> Iterator["Watched"]:
@@ -172,7 +187,9 @@ class Watched(World):
             return len(found) == len(_PROBES)
 
         eventually(all_found)
-        return choose(found.get, _PROBES, partitions)
+        chosen = choose(found.get, _PROBES, partitions)
+        self.spares = [sku for sku in _PROBES if sku not in chosen]
+        return chosen
 
 
 def partitions_of(bootstrap: str, partitions: int, skus: set[str]) -> dict[str, int]:

@@ -1,17 +1,17 @@
 """Redis forgets, in every way it can: the worker notices by itself, and nothing stays wrong."""
 
-import json
 import shutil
 import signal
-from uuid import uuid4
 
 import pytest
 from confluent_kafka import Producer
+from psycopg import sql
 from redis import Redis
 
 from bench.load import seed_catalogue
+from connectors.signals import KEY, snapshot_signal
 from inventory.names import stock_key
-from inventory.topics import SIGNALS, STOCK, TOPIC_PREFIX
+from inventory.topics import SIGNALS, STOCK
 from projections.checkpoint import CHECKPOINT_KEY, read_checkpoints
 from projections.marks import MARKS_KEY
 from stockwire_client.names import availability_key, channel_topic
@@ -171,17 +171,7 @@ def test_a_key_that_is_gone_is_made_good_by_reading_its_rows_again(
 
 def read_again(settings, sku):
     """An incremental snapshot of one SKU's rows."""
-    signal_of = {
-        "id": str(uuid4()),
-        "type": "execute-snapshot",
-        "data": {
-            "type": "INCREMENTAL",
-            "data-collections": ["inventory.stock"],
-            "additional-conditions": [
-                {"data-collection": "inventory.stock", "filter": f"sku = '{sku}'"}
-            ],
-        },
-    }
+    condition = sql.SQL("sku = {}").format(sku).as_string()
     producer = Producer({"bootstrap.servers": settings.kafka_bootstrap})
-    producer.produce(SIGNALS, json.dumps(signal_of), TOPIC_PREFIX)
+    producer.produce(SIGNALS, snapshot_signal({"inventory.stock": condition}), KEY)
     assert producer.flush(30) == 0

@@ -9,7 +9,7 @@ from connectors.apply import CONNECTOR
 from connectors.client import ConnectClient
 from tests.chaos.fault import Timeline
 from tests.chaos.faults.signals import kill
-from tests.chaos.world import Watched
+from tests.chaos.world import Watched, World
 from tests.polling import eventually
 
 _ROWS = 100_000
@@ -50,6 +50,11 @@ def during_snapshot(world: Watched, timeline: Timeline) -> None:
         timeline.prove(not world.logged("connect", _THROUGH, since), "the snapshot was not through")
         eventually(lambda: world.logged("connect", _THROUGH, since), timeout=180)
         timeline.heal()
+
+
+def bulk_away(world: World) -> None:
+    """Delete what `during_snapshot` has put there."""
+    with psycopg.connect(world.settings.conninfo(), autocommit=True) as connection:
         connection.execute(_BULK_AWAY)
 
 

@@ -5,6 +5,7 @@ import signal
 import psutil
 import psycopg
 
+from tests.chaos.alter_system import alter_system
 from tests.chaos.fault import Timeline
 from tests.chaos.faults.postgres import SLOT, slot_active
 from tests.chaos.faults.wal import recover
@@ -27,11 +28,11 @@ def failover(world: Watched, timeline: Timeline, synced: bool) -> None:
         second.start()
         with world.superuser() as primary:
             # By name: to `*` Debezium is a standby too, and waits for its own heartbeat's commit.
-            primary.execute("ALTER SYSTEM SET synchronous_standby_names = 'walreceiver'")
+            settings: dict[str, str | None] = {"synchronous_standby_names": "walreceiver"}
             if synced:
                 # The connector is told of nothing that the standby does not have.
-                primary.execute(f"ALTER SYSTEM SET synchronized_standby_slots = '{STANDBY_SLOT}'")
-            primary.execute("SELECT pg_reload_conf()")
+                settings["synchronized_standby_slots"] = STANDBY_SLOT
+            alter_system(primary, settings)
         if synced:
             with second.connect() as connection:
                 eventually(lambda: _is_synced(connection), timeout=90)

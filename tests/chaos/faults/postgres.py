@@ -6,8 +6,10 @@ import psycopg
 from psycopg import sql
 
 from compose.embedded.places import CDC_ROLE
-from connectors.apply import CONNECTOR_FILE, load_connector
+from connectors.apply import CONNECTOR, CONNECTOR_FILE, load_connector
+from connectors.client import ConnectClient
 from tests.chaos.fault import Timeline
+from tests.chaos.faults.onlookers import restarted_by_guardian
 from tests.chaos.world import World
 from tests.polling import eventually
 
@@ -22,14 +24,16 @@ _END = "SELECT pg_terminate_backend(%s)"
 _RUNS = "SELECT 1 FROM pg_stat_activity WHERE pid = %s"
 _ENDED = 5
 _SLOT_ACTIVE = "SELECT active FROM pg_replication_slots WHERE slot_name = %s"
-_WRONG_FOR = 8.0
+#: The connector tries for half a minute by itself.
+_FAILS_SECONDS = 120.0
+_RESTART_SECONDS = 90.0
 
 
 def wrong_password(world: World, timeline: Timeline) -> None:
-    """The role of Connect gets another password, and its old one back a while later."""
+    """The role of Connect gets another password, and its old one back once the task has failed."""
     right = world.stack._postgres.password(CDC_ROLE)
     with world.superuser() as connection:
-        since = world.log_size("postgres")
+        since, guardian = world.log_size("postgres"), world.log_size("guardian")
         timeline.inject()
         _set_password(connection, "wrong")
         try:
@@ -38,11 +42,21 @@ def wrong_password(world: World, timeline: Timeline) -> None:
             refused = f'password authentication failed for user "{CDC_ROLE}"'
             eventually(lambda: world.logged("postgres", refused, since))
             timeline.prove(True, "Postgres refused the password")
-            time.sleep(_WRONG_FOR)  # The connector's retries are what is looked at.
-            timeline.prove(not slot_active(connection), "the slot stood idle")
+            # Connect itself never starts a task again that has failed.
+            eventually(lambda: _task_failed(world), timeout=_FAILS_SECONDS)
+            timeline.prove(not slot_active(connection), "the task failed, the slot stood idle")
         finally:
             _set_password(connection, right)
     timeline.heal()
+    eventually(world.connector_runs, timeout=_RESTART_SECONDS)
+    restarted = restarted_by_guardian(world, guardian)
+    timeline.prove(restarted, "the guardian restarted the task")
+
+
+def _task_failed(world: World) -> bool:
+    with ConnectClient(str(world.settings.connect_url)) as client:
+        status = client.status(CONNECTOR)
+    return status is not None and status.failure is not None
 
 
 def terminate_walsender(world: World, timeline: Timeline) -> None:

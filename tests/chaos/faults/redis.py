@@ -77,5 +77,5 @@ def add_ghost(world: World, timeline: Timeline) -> None:
         client.hset(availability_key(_GHOST), mapping=like)
         timeline.prove(client.exists(availability_key(_GHOST)), f"{_GHOST} could be bought")
         timeline.heal()
-        eventually(lambda: not client.exists(availability_key(_GHOST)), timeout=150)
-        timeline.proof.append("gone again")
+        gone = eventually(lambda: not client.exists(availability_key(_GHOST)), timeout=150)
+        timeline.prove(gone, "gone again")

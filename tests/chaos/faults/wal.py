@@ -6,6 +6,7 @@ import sys
 
 import psycopg
 
+from tests.chaos.alter_system import alter_system
 from tests.chaos.fault import Timeline
 from tests.chaos.faults.postgres import END_WALSENDER, SLOT, slot_active
 from tests.chaos.world import World
@@ -16,7 +17,6 @@ _KEEP = "max_slot_wal_keep_size"
 _DROP = "SELECT pg_drop_replication_slot(%s)"
 _STATUS = "SELECT wal_status FROM pg_replication_slots WHERE slot_name = %s"
 _WRITE_MB = "SELECT pg_logical_emit_message(false, 'chaos', repeat('x', 1000000))"
-_RELOAD = "SELECT pg_reload_conf()"
 _MB = 200
 
 
@@ -43,8 +43,7 @@ def slot_dropped(world: World, timeline: Timeline) -> None:
 def wal_removed(world: World, timeline: Timeline) -> None:
     """Connect is away while more WAL is written than the slot may hold back."""
     with world.superuser() as connection:
-        connection.execute(f"ALTER SYSTEM SET {_KEEP} = '64MB'")
-        connection.execute(_RELOAD)
+        alter_system(connection, {_KEEP: "64MB"})
         timeline.inject()
         try:
             world.stack.stop_part("connect")
@@ -59,8 +58,7 @@ def wal_removed(world: World, timeline: Timeline) -> None:
             eventually(lost, timeout=120)
             timeline.prove(True, "wal_status of the slot was `lost`")
         finally:
-            connection.execute(f"ALTER SYSTEM RESET {_KEEP}")
-            connection.execute(_RELOAD)
+            alter_system(connection, {_KEEP: None})
             world.stack.start_part("connect")
     recover(world)
     timeline.heal()
