@@ -57,7 +57,7 @@ explain: $(STAMP) ## Why a number is what it is: SKU=SKU-00001 [CHANNEL=web]
 	@$(BIN)/stockwire explain "$(SKU)" $(if $(CHANNEL),--channel "$(CHANNEL)")
 
 ##@ Operations
-.PHONY: audit doctor rebuild recover-slot recover-database
+.PHONY: audit doctor rebuild recover-slot recover-database recover-topics
 
 audit: $(STAMP) ## Compare every row with Redis and the channels; HEAL=yes also mends
 	@$(BIN)/stockwire audit --once $(if $(HEAL),--heal)
@@ -73,6 +73,9 @@ recover-slot: $(STAMP) ## After the replication slot was lost: a new one, a snap
 
 recover-database: $(STAMP) ## After the database was restored from a backup: take it as the truth
 	@$(BIN)/stockwire recover database
+
+recover-topics: $(STAMP) ## Give topics the settings back that somebody has changed
+	@$(BIN)/stockwire recover topics
 
 ##@ For developers
 .PHONY: test-unit bench chaos lint contracts contracts-check format lock clean help
@@ -115,7 +118,7 @@ clean: ## Remove caches; .venv, .jars and the stack's data stay
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-	  /^[a-z-]+:.*## / {printf "  \033[36m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	  /^[a-z-]+:.*## / {printf "  \033[36m%-17s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): requirements/runtime.txt requirements/embedded.txt requirements/dev.txt pyproject.toml \
   client/pyproject.toml

@@ -8,6 +8,7 @@ import orjson
 import typer
 from rich.console import Console
 from rich.table import Table
+from stamina.instrumentation import set_on_retry_hooks
 
 from compose.embedded.places import places
 from compose.embedded.workers import WORKERS
@@ -31,6 +32,8 @@ def doctor(
     critical.
     """
     settings, console = load_settings(), Console(markup=False, highlight=False)
+    # What does not answer is a finding; each attempt would be a line among them.
+    set_on_retry_hooks([])
     while True:
         findings = examine(look(settings, health_ports(settings)))
         if as_json:
@@ -69,7 +72,7 @@ def show(findings: list[Finding], console: Console) -> None:
                 finding.severity.name.lower(),
                 f"{finding.subject}: {finding.what}",
                 finding.why,
-                finding.mend,
+                f"{finding.mend}\n({finding.check})",
                 style=_STYLES[finding.severity],
             )
         console.print(table)
@@ -78,6 +81,7 @@ def show(findings: list[Finding], console: Console) -> None:
             print(f"{finding.severity.name.lower():8}  {finding.subject}: {finding.what}")
             print(f"          why: {finding.why}")
             print(f"          mend: {finding.mend}")
+            print(f"          more: docs/runbook.md, {finding.check}")
     print(verdict(findings))
 
 
@@ -90,7 +94,7 @@ def verdict(findings: list[Finding]) -> str:
     if any(counts.values()):
         return (
             f"{counts[Severity.CRITICAL]} critical, {counts[Severity.WARNING]} warnings, of "
-            f"{len(findings)} looked at; docs/runbook.md has each of them."
+            f"{len(findings)} looked at; docs/runbook.md has an entry for each check."
         )
     return f"All {len(findings)} are well. Whether every row is everywhere: stockwire audit --once"
 

@@ -1,4 +1,4 @@
-"""`stockwire recover`: a lost slot, or a restored database, made good with one command."""
+"""`stockwire recover`: a lost slot, a restored database or wrong topics, one command each."""
 
 import sys
 from collections.abc import Callable
@@ -11,11 +11,12 @@ from audit.auditor import Auditor
 from audit.continuous.repair import repair
 from cli.bringup import Progress
 from guard.recovery import recover_database, recover_slot
+from guard.topics import recover_topics
 from inventory.settings import Settings, load_settings
 
 app = typer.Typer(
     name="recover",
-    help="Make good what a lost slot or a restored database took.",
+    help="Make good what a lost slot or a restored database took; put topics right.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -31,8 +32,8 @@ _Recovery = Callable[[Settings, Callable[[str], None]], None]
 def slot(yes: _Yes = False) -> None:
     """Replace a lost or dropped replication slot, without a gap.
 
-    A new slot, a snapshot through it, and an audit that removes what was deleted meanwhile.
-    Changes go on to be committed, and arrive when it is through. Safe to run again.
+    A new slot, a snapshot through it, the deletes that nobody captured, and an audit. Changes go
+    on to be committed, and arrive when it is through. Safe to run again.
     """
     _recover(
         recover_slot,
@@ -47,7 +48,7 @@ def database(yes: _Yes = False) -> None:
     """After a restore from an old backup: let what Postgres says win over what was told.
 
     Version sequences are set above what was told, each row gets a new version, and then as for a
-    lost slot. Safe to run again; until it is through the line stays stopped.
+    lost slot. Safe to run again; the line stays stopped until every row has its new version.
     """
     _recover(
         recover_database,
@@ -55,6 +56,16 @@ def database(yes: _Yes = False) -> None:
         "Postgres as it is now becomes the truth: what was committed after the backup is taken "
         "back everywhere. Every row gets a new version and is read anew.",
     )
+
+
+@app.command("topics")
+def topics() -> None:
+    """Create the topics that are missing, and set what is set otherwise than it must be.
+
+    Numbers of partitions stay: more of them would move keys. Safe to run again.
+    """
+    with Progress(Console(highlight=False)) as say:
+        recover_topics(load_settings(), say)
 
 
 def _recover(recovery: _Recovery, yes: bool, consequence: str) -> None:

@@ -6,14 +6,14 @@ from enum import StrEnum
 from connectors.client import STOPPED, ConnectorStatus
 from guard.checks.connect import GAPS
 from guard.checks.slot import RETAINED_CRITICAL, share_used, size
-from guard.checks.versions import RECOVER_DATABASE
+from guard.checks.versions import GRANT_VERSION, RECOVER_DATABASE, VERSION_UNREAD
 from guard.facts import LineStop, SlotFacts, Unread
 
 #: Restarts of a failed task, one after the other, before it is left alone.
 MOST_RESTARTS = 6
 
-#: Seconds before the next restart: doubled each time, from the first to the last.
-FIRST_PAUSE, LAST_PAUSE = 1.0, 60.0
+#: Seconds before the second restart; doubled before each one after it.
+FIRST_PAUSE = 1.0
 
 #: Seconds of RUNNING after which earlier failures are forgotten.
 FORGET_SECONDS = 600.0
@@ -36,6 +36,7 @@ class Check(StrEnum):
     CONNECTOR = "connector"
     SLOT = "slot"
     DATABASE = "database"
+    REDIS = "redis"
     VERSIONS = "versions"
 
 
@@ -52,6 +53,8 @@ class Observation:
         slot: None when there is none.
         set_back: why the database is older than what was told downstream, or None.
         stopped: the note that the line stands still; None without one, and when it is unread.
+        redis: why Redis does not say what it was told; None when it does.
+        version_unread: whether the database does not say which versions it has drawn.
     """
 
     now: float
@@ -59,6 +62,8 @@ class Observation:
     slot: SlotFacts | Unread | None
     set_back: str | None = None
     stopped: LineStop | None = None
+    redis: str | None = None
+    version_unread: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +102,8 @@ class Decision:
 
 
 def pause_before(restart: int) -> float:
-    """Seconds to wait before the restart of this number, from 0."""
-    return min(LAST_PAUSE, FIRST_PAUSE * 2.0**restart)
+    """Seconds from the restart of this number, counted from 0, to the next one."""
+    return FIRST_PAUSE * 2.0**restart
 
 
 def decide(state: State, seen: Observation) -> Decision:
@@ -109,6 +114,12 @@ def decide(state: State, seen: Observation) -> Decision:
         problems[Check.SLOT] = slot_problem
     if isinstance(seen.slot, Unread):
         problems[Check.DATABASE] = f"Postgres cannot be read: {seen.slot.why}"
+    if seen.redis is not None:
+        problems[Check.REDIS] = (
+            f"whether the database was restored cannot be told without Redis: {seen.redis}"
+        )
+    if seen.version_unread:
+        problems[Check.VERSIONS] = f"{VERSION_UNREAD}. Run, as the owner, `{GRANT_VERSION}`"
     stop = seen.set_back if seen.stopped is None else seen.stopped.reason
     if stop is not None:
         # A new slot would be no way out, so it is not offered.

@@ -5,7 +5,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from connectors.client import ConnectorStatus
+from inventory.topics import TopicSpec
 from projections.checkpoint import CheckpointState
+
+#: A topic, and the number of one of its partitions.
+Place = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +57,11 @@ class PostgresFacts:
         slot: None when there is none.
         wal_position: bytes of the WAL, now.
         wal_rate: bytes a second; None when it was looked at once.
+        retained_rate: bytes a second by which `slot.retained` grows, below 0 when it shrinks; None
+            when it was looked at once, or the slot was not there each time.
         disk_free: bytes, where the data is; None when it is elsewhere.
         skew: seconds that its clock is ahead of this machine's.
-        stock_version: the last version drawn; 0 before the first.
+        stock_version: the last version drawn; 0 before the first, None when it cannot be read.
         missing_rights: what Debezium's role needs and has not.
     """
 
@@ -69,9 +75,10 @@ class PostgresFacts:
     slot: SlotFacts | None
     wal_position: int
     wal_rate: float | None
+    retained_rate: float | None
     disk_free: int | None
     skew: float
-    stock_version: int
+    stock_version: int | None
     missing_rights: tuple[str, ...]
     stopped: LineStop | None = None
 
@@ -97,11 +104,16 @@ class TopicFacts:
 
 @dataclass(frozen=True, slots=True)
 class GroupFacts:
-    """A consumer group; `moved` is records confirmed between two looks, None for one look."""
+    """A consumer group.
+
+    Attributes:
+        lag: records that are not confirmed, over all partitions.
+        stuck: partitions with lag of which nothing was confirmed between two looks, and their lag.
+    """
 
     members: int
     lag: int
-    moved: int | None = None
+    stuck: Mapping[Place, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +133,6 @@ class RedisFacts:
     maxmemory: int
     used: int
     append_only: bool
-    saves: bool
     write_error: str | None
     role: str
     link_up: bool
@@ -145,6 +156,7 @@ class Facts:
 
     Attributes:
         config: of the connector, as its file has it.
+        topics: as they must be; those of the channels only when Postgres can say which there are.
         partitions: that topics without a number of their own must have.
         processes: by name.
     """
@@ -155,4 +167,5 @@ class Facts:
     redis: RedisFacts | Unread
     processes: Mapping[str, ProcessFacts | Unread]
     config: Mapping[str, str]
+    topics: tuple[TopicSpec, ...]
     partitions: int

@@ -1,54 +1,64 @@
 """Reads what there is to know of Kafka: topics, and how far the consumer groups are."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 
-from guard.facts import GroupFacts, KafkaFacts, TopicFacts, Unread
+from guard.facts import GroupFacts, KafkaFacts, Place, TopicFacts, Unread
 
 _SECONDS = 5.0
 #: Seconds in which a group that works confirms something: workers commit about once a second.
 _BETWEEN_LOOKS = 3.0
-_SETTINGS = ("cleanup.policy", "min.insync.replicas", "retention.ms", "max.message.bytes")
-
-_Place = tuple[str, int]
 
 
 def read_kafka(
-    bootstrap: str, topics: Iterable[str], groups: Iterable[str], *, twice: bool = True
+    bootstrap: str, topics: Iterable[str], groups: Mapping[str, Iterable[str]]
 ) -> KafkaFacts | Unread:
-    """Look at these topics and groups; `twice`, to see whether a group that is behind moves."""
+    """Look at these topics and groups; twice when something waits, to see whether it moves.
+
+    Args:
+        bootstrap: of the brokers.
+        topics: whose settings are looked at.
+        groups: by group, the topics that it reads.
+    """
     # log_level 0: what librdkafka says of its own threads would stand between our lines.
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
-    names, group_names = list(topics), list(groups)
     try:
-        found = _topics(admin, names)
-        first = {group: positions(admin, group) for group in group_names}
-        lags = {group: _lag(admin, positions) for group, positions in first.items()}
-        moved: dict[str, int] = {}
-        if twice and any(lags.values()):
+        found = read_topics(admin, topics)
+        before = {group: positions(admin, group) for group in groups}
+        lags = {group: _lags(admin, before[group], reads) for group, reads in groups.items()}
+        stuck: dict[str, dict[Place, int]] = {group: {} for group in groups}
+        if any(lags.values()):
             time.sleep(_BETWEEN_LOOKS)
-            for group, before in first.items():
+            for group, behind in lags.items():
                 after = positions(admin, group)
-                moved[group] = sum(
-                    max(0, offset - before.get(place, 0)) for place, offset in after.items()
-                )
-        members = _members(admin, group_names)
+                stuck[group] = {
+                    place: lag
+                    for place, lag in behind.items()
+                    if after.get(place) == before[group].get(place)
+                }
+        members = _members(admin, list(groups))
     except KafkaException as exc:
         return Unread(f"Kafka at {bootstrap} does not answer: {exc.args[0].str()}")
     except TimeoutError:
         return Unread(f"Kafka at {bootstrap} does not answer within {_SECONDS:g} s")
     return KafkaFacts(
         found,
-        {group: GroupFacts(members[group], lags[group], moved.get(group)) for group in group_names},
+        {
+            group: GroupFacts(members[group], sum(lags[group].values()), stuck[group])
+            for group in groups
+        },
     )
 
 
-def _topics(admin: AdminClient, names: list[str]) -> dict[str, TopicFacts]:
+def read_topics(admin: AdminClient, names: Iterable[str]) -> dict[str, TopicFacts]:
+    """Those of these topics that exist, with all their settings."""
     existing = admin.list_topics(timeout=_SECONDS).topics
     present = [name for name in names if name in existing]
+    if not present:
+        return {}
     futures = admin.describe_configs(
         [ConfigResource(ResourceType.TOPIC, name) for name in present], request_timeout=_SECONDS
     )
@@ -57,13 +67,13 @@ def _topics(admin: AdminClient, names: list[str]) -> dict[str, TopicFacts]:
         name: TopicFacts(
             len(existing[name].partitions),
             min(len(part.replicas) for part in existing[name].partitions.values()),
-            {key: configs[name][key].value for key in _SETTINGS if key in configs[name]},
+            {key: entry.value for key, entry in configs[name].items()},
         )
         for name in present
     }
 
 
-def positions(admin: AdminClient, group: str) -> dict[_Place, int]:
+def positions(admin: AdminClient, group: str) -> dict[Place, int]:
     """What a group has confirmed, by partition."""
     futures = admin.list_consumer_group_offsets(
         [ConsumerGroupTopicPartitions(group)], request_timeout=_SECONDS
@@ -76,18 +86,35 @@ def positions(admin: AdminClient, group: str) -> dict[_Place, int]:
     }
 
 
-def _lag(admin: AdminClient, positions: dict[_Place, int]) -> int:
-    """Records that are not confirmed; partitions that were never confirmed do not count."""
-    if not positions:
-        return 0
-    ends = admin.list_offsets(
-        {TopicPartition(*place): OffsetSpec.latest() for place in positions},
-        request_timeout=_SECONDS,
+def _lags(
+    admin: AdminClient, confirmed: Mapping[Place, int], topics: Iterable[str]
+) -> dict[Place, int]:
+    """Records that a group has not confirmed, by partition; partitions without any are left out.
+
+    Of a partition that it never confirmed, all that is there waits.
+    """
+    existing = admin.list_topics(timeout=_SECONDS).topics
+    places = [
+        (topic, part)
+        for topic in topics
+        if topic in existing
+        for part in existing[topic].partitions
+    ]
+    starts = _offsets(admin, [p for p in places if p not in confirmed], OffsetSpec.earliest())
+    ends = _offsets(admin, places, OffsetSpec.latest())
+    behind = {
+        place: end - confirmed.get(place, starts.get(place, 0)) for place, end in ends.items()
+    }
+    return {place: lag for place, lag in behind.items() if lag > 0}
+
+
+def _offsets(admin: AdminClient, places: list[Place], which: OffsetSpec) -> dict[Place, int]:
+    if not places:
+        return {}
+    futures = admin.list_offsets(
+        {TopicPartition(*place): which for place in places}, request_timeout=_SECONDS
     )
-    return sum(
-        max(0, future.result(_SECONDS).offset - positions[place.topic, place.partition])
-        for place, future in ends.items()
-    )
+    return {(p.topic, p.partition): f.result(_SECONDS).offset for p, f in futures.items()}
 
 
 def _members(admin: AdminClient, groups: list[str]) -> dict[str, int]:

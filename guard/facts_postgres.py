@@ -10,20 +10,24 @@ from psycopg.rows import scalar_row
 
 from guard.facts import LineStop, PostgresFacts, SlotFacts, Unread
 from guard.names import CDC_ROLE, PUBLICATION, RIGHTS, SLOT
+from inventory.policy import ChannelKind
+from inventory.topics import TopicSpec, channel_topic_spec
 from sql.queries import load_queries
 
 _QUERIES = load_queries()
+_SECONDS = 3
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
-def open_database(conninfo: str, timeout: int = 3) -> psycopg.Connection:
-    """Connect in autocommit; no statement takes longer than `timeout` seconds."""
+def open_database(conninfo: str, timeout: int | None = _SECONDS) -> psycopg.Connection:
+    """Connect in autocommit; no statement takes longer than `timeout` seconds, None: any time."""
+    limits = {} if timeout is None else {"options": f"-c statement_timeout={timeout}s"}
     return psycopg.connect(
         make_conninfo(
             conninfo,
-            connect_timeout=max(2, timeout),
-            options=f"-c statement_timeout={timeout}s",
+            connect_timeout=_SECONDS if timeout is None else max(2, timeout),
             application_name="stockwire-guard",
+            **limits,
         ),
         autocommit=True,
         # A prepared statement fails once DDL has changed what it returns.
@@ -53,14 +57,28 @@ def read_stop(connection: psycopg.Connection) -> LineStop | None:
     return None if row is None else LineStop(*row)
 
 
-def read_stock_version(connection: psycopg.Connection) -> int:
-    """The last version of a stock row that was drawn; 0 before the first."""
-    return _number(connection, "doctor_stock_version")
+def read_stock_version(connection: psycopg.Connection) -> int | None:
+    """The last version of a stock row that was drawn; 0 before the first, None when unknown.
+
+    It is unknown without the sequence, or without a right on it (a restore may leave both out).
+    """
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        found = cursor.execute(_QUERIES["doctor_stock_version"]).fetchone()
+    return None if found is None else int(found)
+
+
+def read_channel_topics(conninfo: str) -> tuple[TopicSpec, ...]:
+    """The channels' topics as they must be; raises `psycopg.Error` when Postgres cannot say."""
+    with open_database(conninfo) as connection:
+        rows = connection.execute(_QUERIES["doctor_channel_topics"]).fetchall()
+    return tuple(channel_topic_spec(topic, ChannelKind(kind)) for topic, kind in rows)
 
 
 def read_wal_position(connection: psycopg.Connection) -> int:
     """How many bytes of WAL were ever written."""
-    return _number(connection, "doctor_wal_position")
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        found = cursor.execute(_QUERIES["doctor_wal_position"]).fetchone()
+    return int(found or 0)
 
 
 def read_disk_free(connection: psycopg.Connection, conninfo: str) -> int | None:
@@ -97,11 +115,15 @@ def _read(connection: psycopg.Connection, conninfo: str, look_again_after: float
             },
         ).fetchall()
     identities: dict[str, str] = dict(connection.execute(_QUERIES["doctor_identities"]).fetchall())
-    rate = None
+    slot = before = read_slot(connection)
+    rate = growth = None
     if look_again_after > 0:
         time.sleep(max(0.0, looked + look_again_after - time.monotonic()))
         written = read_wal_position(connection) - position
-        rate = written / max(time.monotonic() - looked, 0.001)
+        slot = read_slot(connection)
+        seconds = max(time.monotonic() - looked, 0.001)
+        rate = written / seconds
+        growth = _growth(before, slot, seconds)
     return PostgresFacts(
         version=version,
         wal_level=wal_level,
@@ -110,9 +132,10 @@ def _read(connection: psycopg.Connection, conninfo: str, look_again_after: float
         slot_keep_mb=keep_mb,
         published=frozenset(published),
         identities=identities,
-        slot=read_slot(connection),
+        slot=slot,
         wal_position=read_wal_position(connection),
         wal_rate=rate,
+        retained_rate=growth,
         disk_free=read_disk_free(connection, conninfo),
         skew=clock - (asked + answered) / 2,
         stock_version=read_stock_version(connection),
@@ -121,7 +144,8 @@ def _read(connection: psycopg.Connection, conninfo: str, look_again_after: float
     )
 
 
-def _number(connection: psycopg.Connection, query: str) -> int:
-    with connection.cursor(row_factory=scalar_row) as cursor:
-        found = cursor.execute(_QUERIES[query]).fetchone()
-    return int(found or 0)
+def _growth(before: SlotFacts | None, after: SlotFacts | None, seconds: float) -> float | None:
+    """Bytes a second by which the retained WAL grew."""
+    first = None if before is None else before.retained
+    second = None if after is None else after.retained
+    return None if first is None or second is None else (second - first) / seconds

@@ -40,7 +40,6 @@ def read_redis(client: Redis) -> RedisFacts | Unread:
         maxmemory=int(info["maxmemory"]),
         used=int(info["used_memory"]),
         append_only=bool(info["aof_enabled"]),
-        saves=bool(info.get("rdb_saves") or info.get("rdb_last_save_time", 0) > 0),
         write_error=", ".join(broken) or None,
         role=str(info["role"]),
         link_up=info.get("master_link_status", "up") == "up",

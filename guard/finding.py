@@ -21,6 +21,7 @@ class Finding:
         what: what was found, one clause.
         why: what follows from it; empty when all is well.
         mend: the command or the place that mends it; empty when all is well.
+        check: that has found it, by which docs/runbook.md has an entry.
     """
 
     severity: Severity
@@ -28,6 +29,7 @@ class Finding:
     what: str
     why: str = ""
     mend: str = ""
+    check: str = ""
 
 
 def ok(subject: str, what: str) -> Finding:

@@ -7,31 +7,56 @@ any delete.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple, TypeAlias
 
 import orjson
 import psycopg
 from confluent_kafka import KafkaError, Message, Producer
+from psycopg import sql
 
-from guard.reading import kafka_outages, read_to_end
+from connectors.signals import KEY, snapshot_signal
+from guard.reading import ends, kafka_outages, read_to_end
 from guard.steps import Say
-from inventory.errors import Outage
-from inventory.topics import CHANNEL, CHANNEL_SKU, STOCK
+from inventory.errors import Outage, StackError
+from inventory.topics import CHANNEL, CHANNEL_SKU, SIGNALS, STOCK
 from sql.queries import load_queries
 
 _QUERIES = load_queries()
 _SECONDS = 30.0
+_POLL = 0.25
 _ROWS = 20_000
 
-#: By topic: the columns of its key, and the query for the keys that exist.
-_TABLES = {
-    CHANNEL: (("name",), "existing_channels"),
-    CHANNEL_SKU: (("channel", "sku"), "existing_overrides"),
-    STOCK: (("sku", "warehouse"), "existing_stock"),
-}
+#: Rows that one signal names, and seconds that Debezium gets to read some of them.
+_ROWS_OF_SIGNAL, _SIGNAL_SECONDS = 500, 10.0
+#: Seconds without any of them until it is given up.
+_PATIENCE = 60.0
 
 _Key: TypeAlias = tuple[str, ...]
+
+
+class _Table(NamedTuple):
+    """Where the rows of a topic are: the columns of their key, and the query for those keys."""
+
+    name: str
+    columns: tuple[str, ...]
+    existing: str
+
+
+_TABLES = {
+    CHANNEL: _Table("inventory.channel", ("name",), "existing_channels"),
+    CHANNEL_SKU: _Table("inventory.channel_sku", ("channel", "sku"), "existing_overrides"),
+    STOCK: _Table("inventory.stock", ("sku", "warehouse"), "existing_stock"),
+}
+
+
+class _Position(NamedTuple):
+    """Where a record is in its topic."""
+
+    partition: int
+    offset: int
 
 
 class Told(NamedTuple):
@@ -45,19 +70,28 @@ class Told(NamedTuple):
 def bury_ghosts(bootstrap: str, admin: psycopg.Connection, say: Say) -> int:
     """Send the delete of each row that is gone from Postgres and not from Kafka; returns how many.
 
+    A row may be inserted again while its delete is on the way. Then the delete, although older,
+    may be the last that the topic says of its key: such rows are read again.
+
     Raises:
         Outage: Kafka does not answer.
+        StackError: rows are not read again in time.
     """
     total = 0
-    for topic, (columns, query) in _TABLES.items():
+    for topic, table in _TABLES.items():
         say(f"deleted meanwhile: looking in {topic}")
-        alive = set(_existing(admin, query))
-        ghosts = _suspects(bootstrap, topic, columns, alive)
-        if ghosts:
-            # Rows that came after the first look are none.
-            for key in _existing(admin, query):
-                ghosts.pop(key, None)
-        _send(bootstrap, topic, list(ghosts.values()))
+        alive = set(_existing(admin, table.existing))
+        ghosts = _suspects(bootstrap, topic, table.columns, alive)
+        if not ghosts:
+            continue
+        # Rows that came after the first look are none.
+        for key in _existing(admin, table.existing):
+            ghosts.pop(key, None)
+        buried = _send(bootstrap, topic, ghosts)
+        back = buried.keys() & set(_existing(admin, table.existing)) if buried else set()
+        if back:
+            say(f"deleted meanwhile: {len(back):,} rows are there again, and are read again")
+            _read_again(bootstrap, admin, topic, {key: buried[key] for key in back})
         total += len(ghosts)
     say(f"deleted meanwhile: {total:,} rows, told now")
     return total
@@ -133,29 +167,93 @@ def _existing(admin: psycopg.Connection, query: str) -> Iterator[_Key]:
             yield tuple(row)
 
 
-def _send(bootstrap: str, topic: str, ghosts: list[Told]) -> None:
-    if not ghosts:
-        return
+def _send(bootstrap: str, topic: str, ghosts: Mapping[_Key, Told]) -> dict[_Key, _Position]:
+    """Send the deletes; returns where in the topic they are now."""
+    sent: dict[_Key, _Position] = {}
     failures: list[str] = []
 
-    def delivered(error: KafkaError | None, _: Message) -> None:
+    def delivered(key: _Key, error: KafkaError | None, message: Message) -> None:
+        partition, offset = message.partition(), message.offset()
         if error is not None:
             failures.append(error.str())
+        elif partition is not None and offset is not None:
+            sent[key] = _Position(partition, offset)
 
     now_us = time.time_ns() // 1000
     with kafka_outages(bootstrap):
         producer = Producer({"bootstrap.servers": bootstrap, "acks": "all", "log_level": 0})
-        for ghost in ghosts:
+        for key, ghost in ghosts.items():
             producer.produce(
                 topic,
                 key=ghost.key,
                 value=deletion(ghost.value, now_us),
                 # Where the key's other events are, whatever a hash would say.
                 partition=ghost.partition,
-                on_delivery=delivered,
+                on_delivery=partial(delivered, key),
             )
             producer.poll(0)
         left = producer.flush(_SECONDS)
     if left or failures:
         why = failures[0] if failures else f"{left} not acknowledged"
         raise Outage(f"Kafka at {bootstrap} did not take deletes for {topic}: {why}.")
+    return sent
+
+
+def _read_again(
+    bootstrap: str, admin: psycopg.Connection, topic: str, buried: dict[_Key, _Position]
+) -> None:
+    """Have Debezium read these rows; returns when each has an event behind its delete."""
+    table = _TABLES[topic]
+    deadline = time.monotonic() + _PATIENCE
+    left = dict(buried)
+    while left:
+        if time.monotonic() > deadline:
+            raise StackError(
+                f"Debezium has read none of {len(left):,} rows of {table.name} again within "
+                f"{_PATIENCE:g} s; see stockwire doctor, and run this again."
+            )
+        some = set(islice(left, _ROWS_OF_SIGNAL))
+        _signal(bootstrap, snapshot_signal({table.name: condition(admin, table.columns, some)}))
+        soon = time.monotonic() + _SIGNAL_SECONDS
+        while not some.isdisjoint(left) and time.monotonic() < soon:
+            for key in _told_after(bootstrap, topic, table.columns, left):
+                del left[key]
+                deadline = time.monotonic() + _PATIENCE
+            time.sleep(_POLL)
+
+
+def _told_after(
+    bootstrap: str, topic: str, columns: tuple[str, ...], positions: Mapping[_Key, _Position]
+) -> set[_Key]:
+    """The keys of which something stands behind these positions."""
+    start = ends(bootstrap, [topic])
+    for partition, offset in positions.values():
+        start[topic, partition] = min(start[topic, partition], offset)
+    found = set()
+    for message in read_to_end(bootstrap, topic, start):
+        read, offset = _row(message, columns), message.offset()
+        if read is None or offset is None or read[0] not in positions:
+            continue
+        if offset > positions[read[0]].offset:
+            found.add(read[0])
+    return found
+
+
+def condition(
+    admin: psycopg.Connection | None, columns: tuple[str, ...], keys: Iterable[_Key]
+) -> str:
+    """An SQL condition for just the rows with these keys."""
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    rows = (
+        sql.SQL("({})").format(sql.SQL(", ").join(map(sql.Literal, key))) for key in sorted(keys)
+    )
+    return sql.SQL("({}) IN ({})").format(names, sql.SQL(", ").join(rows)).as_string(admin)
+
+
+def _signal(bootstrap: str, signal: bytes) -> None:
+    with kafka_outages(bootstrap):
+        producer = Producer({"bootstrap.servers": bootstrap, "acks": "all", "log_level": 0})
+        producer.produce(SIGNALS, key=KEY, value=signal, partition=0)
+        left = producer.flush(_SECONDS)
+    if left:
+        raise Outage(f"Kafka at {bootstrap} did not take a signal to Debezium.")

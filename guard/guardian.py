@@ -89,7 +89,7 @@ class Guardian:
     def _look(self) -> Observation:
         status = self._status()
         # What was told is read before the database that it is compared with: both only rise.
-        told = self._told_version()
+        told, silent = self._told_version()
         try:
             with open_database(self._database) as connection:
                 slot, stopped = read_slot(connection), read_stop(connection)
@@ -97,16 +97,20 @@ class Guardian:
                 read = None if reading else self._stored_position()
                 if slot is not None and slot.confirmed is not None:
                     read = max(read or 0, slot.confirmed)
+                drawn = read_stock_version(connection)
                 why = set_back(
-                    stock_version=read_stock_version(connection),
+                    stock_version=drawn,
                     told_version=told,
                     wal_position=read_wal_position(connection),
                     read_position=read,
                 )
         except psycopg.Error as exc:
-            return Observation(self._clock(), status, Unread(" ".join(str(exc).split())))
+            unread = Unread(" ".join(str(exc).split()))
+            return Observation(self._clock(), status, unread, redis=silent)
         self._show(slot, stopped)
-        return Observation(self._clock(), status, slot, why, stopped)
+        return Observation(
+            self._clock(), status, slot, why, stopped, redis=silent, version_unread=drawn is None
+        )
 
     def _status(self) -> ConnectorStatus | Unread | None:
         try:
@@ -114,13 +118,12 @@ class Guardian:
         except ConnectorError as exc:
             return Unread(str(exc))
 
-    def _told_version(self) -> int | None:
-        """The highest version that Redis applied; without an answer the next look will do."""
+    def _told_version(self) -> tuple[int | None, str | None]:
+        """The highest version that Redis applied, and why it does not say."""
         try:
-            return read_checkpoints(self._redis).version
+            return read_checkpoints(self._redis).version, None
         except (RedisError, Outage) as exc:
-            log.info("Redis was not looked at", why=str(exc))
-            return None
+            return None, " ".join(str(exc).split())
 
     def _stored_position(self) -> int | None:
         try:

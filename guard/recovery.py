@@ -12,7 +12,12 @@ from connectors.apply import CONNECTOR
 from connectors.client import ConnectClient
 from guard.checks.versions import RECOVER_DATABASE, set_back
 from guard.facts_connect import stored_position
-from guard.facts_postgres import read_stock_version, read_stop, read_wal_position
+from guard.facts_postgres import (
+    open_database,
+    read_stock_version,
+    read_stop,
+    read_wal_position,
+)
 from guard.facts_redis import open_redis
 from guard.ghosts import bury_ghosts
 from guard.steps import (
@@ -59,7 +64,7 @@ def recover_database(settings: Settings, say: Say) -> None:
 
     Its version sequences are set above everything that was told, and all its rows get new versions:
     what it says now wins over what was told. Safe to run again, whichever step it was interrupted
-    at; until the end the line stays stopped.
+    at; the line stays stopped until every row has its new version, and then the snapshot begins.
 
     Raises:
         ConnectorError: Connect refuses, or the snapshot fails.
@@ -116,13 +121,7 @@ def _opened(settings: Settings) -> Iterator[tuple[psycopg.Connection, ConnectCli
     """Postgres as the owner, and Connect."""
     try:
         with (
-            psycopg.connect(
-                settings.conninfo(settings.postgres_admin_user),
-                autocommit=True,
-                connect_timeout=5,
-                # A prepared statement fails once DDL has changed what it returns.
-                prepare_threshold=None,
-            ) as admin,
+            open_database(settings.conninfo(settings.postgres_admin_user), None) as admin,
             ConnectClient(str(settings.connect_url)) as connect,
         ):
             yield admin, connect

@@ -1,6 +1,7 @@
 """Pure functions: what is known → what is wrong, why it matters, and what mends it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import MappingProxyType
 
 from guard.checks import connect, database, kafka, processes, redis_server, slot, versions
@@ -42,5 +43,7 @@ CHECKS: MappingProxyType[str, Check] = MappingProxyType(
 
 
 def examine(facts: Facts) -> list[Finding]:
-    """Everything that the checks find, in the order of the flow."""
-    return [finding for check in CHECKS.values() for finding in check(facts)]
+    """Everything that the checks find, in the order of the flow, each with its check's name."""
+    return [
+        replace(finding, check=name) for name, check in CHECKS.items() for finding in check(facts)
+    ]

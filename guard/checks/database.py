@@ -2,7 +2,7 @@
 
 from guard.facts import Facts, Unread
 from guard.finding import Finding, critical, ok, warning
-from guard.names import PUBLICATION, PUBLISHED, WHOLE_ROWS
+from guard.names import CDC_ROLE, PUBLICATION, PUBLISHED, WHOLE_ROWS
 
 
 def answers(facts: Facts) -> list[Finding]:
@@ -106,6 +106,16 @@ def rights(facts: Facts) -> list[Finding]:
             "postgres",
             f"Debezium's role lacks {', '.join(database.missing_rights)}",
             "its next start or snapshot will fail",
-            "GRANT them as sql/migrations/0004_capture.sql does",
+            "; ".join(_grant(missing) for missing in database.missing_rights),
         )
     ]
+
+
+def _grant(missing: str) -> str:
+    """The statement that gives a right, which is named as `doctor_rights` does."""
+    privilege, _, table = missing.partition(" on ")
+    if table:
+        return f"GRANT {privilege} ON {table} TO {CDC_ROLE}"
+    if privilege == "REPLICATION":
+        return f"ALTER ROLE {CDC_ROLE} REPLICATION"
+    return f"make the role {CDC_ROLE} as sql/migrations/0004_capture.sql does"

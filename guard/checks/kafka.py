@@ -2,7 +2,10 @@
 
 from guard.facts import Facts, GroupFacts, TopicFacts, Unread
 from guard.finding import Finding, critical, ok, warning
-from inventory.topics import ALL_TOPICS, TopicSpec
+from guard.topic_settings import MIN_IN_SYNC, to_be_set
+from inventory.topics import TopicSpec
+
+RECOVER_TOPICS = "stockwire recover topics"
 
 #: Records that may wait: a few seconds of a burst.
 LAG_WARNING = 20_000
@@ -29,7 +32,7 @@ def topics(facts: Facts) -> list[Finding]:
     if isinstance(kafka, Unread):
         return []
     found = []
-    for spec in ALL_TOPICS:
+    for spec in facts.topics:
         topic = kafka.topics.get(spec.name)
         if topic is None:
             found.append(
@@ -37,12 +40,14 @@ def topics(facts: Facts) -> list[Finding]:
                     "topics",
                     f"{spec.name} does not exist",
                     "who writes to it waits or fails, and all behind it",
-                    "make up creates it",
+                    f"{RECOVER_TOPICS} creates it; what was in it is not there again: if Debezium "
+                    "wrote it, stockwire recover slot; if it is a channel's, stockwire audit "
+                    "--once --heal",
                 )
             )
         else:
             found += _one(spec, topic, facts.partitions)
-    return found or [ok("topics", f"all {len(ALL_TOPICS)} are as they must be")]
+    return found or [ok("topics", f"all {len(facts.topics)} are as they must be")]
 
 
 def _one(spec: TopicSpec, topic: TopicFacts, partitions: int) -> list[Finding]:
@@ -58,28 +63,26 @@ def _one(spec: TopicSpec, topic: TopicFacts, partitions: int) -> list[Finding]:
                 "and stockwire recover slot fills it",
             )
         )
-    for key, value in spec.settings().items():
-        actual = topic.config.get(key)
-        if actual is not None and actual != value:
+    for key, value in to_be_set(spec, topic).items():
+        actual = topic.config[key]
+        if key == MIN_IN_SYNC:
+            found.append(
+                critical(
+                    "topics",
+                    f"{spec.name} wants {actual} replicas in sync and has {topic.replication}",
+                    "Kafka refuses every write to it",
+                    RECOVER_TOPICS,
+                )
+            )
+        else:
             found.append(
                 warning(
                     "topics",
                     f"{spec.name} has {key}={actual} instead of {value}",
                     "it may forget what readers still need, or keep what nobody does",
-                    f"kafka-configs --alter --topic {spec.name} --add-config {key}={value}",
+                    RECOVER_TOPICS,
                 )
             )
-    in_sync = int(topic.config.get("min.insync.replicas", "1"))
-    if in_sync > topic.replication:
-        found.append(
-            critical(
-                "topics",
-                f"{spec.name} wants {in_sync} replicas in sync and has {topic.replication}",
-                "Kafka refuses every write to it",
-                f"kafka-configs --alter --topic {spec.name} --add-config "
-                f"min.insync.replicas={topic.replication}",
-            )
-        )
     return found
 
 
@@ -101,10 +104,11 @@ def _group(name: str, group: GroupFacts) -> Finding:
             "its channels are told nothing",
             f"{logs} says why; make up starts it",
         )
-    if group.lag and group.moved == 0:
+    if group.stuck:
+        where = ", ".join(f"{topic}[{part}]" for topic, part in sorted(group.stuck))
         return critical(
             "workers",
-            f"{name} stands still, {waiting}",
+            f"{name} stands still before {sum(group.stuck.values()):,} records of {where}",
             "its channels are told nothing new",
             f"{logs}; its watchdog ends it, and it starts again by itself",
         )

@@ -2,6 +2,7 @@
 
 from guard.facts import Facts, Unread
 from guard.finding import Finding, critical, ok, warning
+from inventory.groups import READS
 
 #: Seconds by which two clocks may differ before times that are compared mislead.
 SKEW_WARNING, SKEW_CRITICAL = 2.0, 60.0
@@ -33,6 +34,12 @@ def clocks(facts: Facts) -> list[Finding]:
     return [ok("clock", f"{' and '.join(skews)} agree with this machine's")]
 
 
+def _mend_hanging(name: str) -> str:
+    if name in READS:
+        return "its watchdog ends it, and it starts again by itself"
+    return "end it (kill -9, make status says its pid), and it starts again by itself"
+
+
 def health(facts: Facts) -> list[Finding]:
     """Each process lives and is ready."""
     found = []
@@ -55,7 +62,7 @@ def health(facts: Facts) -> list[Finding]:
                     name,
                     f"it hangs ({reasons})",
                     "its work stands still",
-                    f"{logs}; its watchdog ends it and it starts again",
+                    f"{logs}; {_mend_hanging(name)}",
                 )
             )
         elif not process.ready:

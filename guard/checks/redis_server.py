@@ -4,6 +4,7 @@ from guard.facts import Facts, Unread
 from guard.finding import Finding, critical, ok, warning
 
 _MINIMUM = (6, 2)
+_CLI = "redis-cli -u $STOCKWIRE_REDIS_URL"
 
 #: Of maxmemory, the part that is a warning, and the part that is an alarm.
 MEMORY_WARNING, MEMORY_CRITICAL = 0.8, 0.95
@@ -49,7 +50,7 @@ def policy(facts: Facts) -> list[Finding]:
             "redis",
             f"maxmemory-policy is {redis.policy}",
             "when memory is short, stock is thrown away without a word",
-            "redis-cli CONFIG SET maxmemory-policy noeviction, and in its file; then "
+            f"{_CLI} CONFIG SET maxmemory-policy noeviction, and in its file; then "
             "stockwire audit --once --heal",
         )
     ]
@@ -72,7 +73,7 @@ def memory(facts: Facts) -> list[Finding]:
             "redis",
             f"{used}, {part:.0%} of maxmemory",
             "when it is full every write is refused, and availability stands still",
-            "redis-cli CONFIG SET maxmemory to more",
+            f"{_CLI} CONFIG SET maxmemory to more",
         )
     ]
 
@@ -98,7 +99,7 @@ def persistence(facts: Facts) -> list[Finding]:
             "redis",
             "append-only file is off",
             "a restart empties it, and it is filled again from Kafka while storefronts wait",
-            "redis-cli CONFIG SET appendonly yes, and in its file",
+            f"{_CLI} CONFIG SET appendonly yes, and in its file",
         )
     ]
 

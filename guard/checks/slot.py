@@ -1,6 +1,6 @@
 """Whether the WAL is kept for the connector, is read, and does not fill the disk."""
 
-from guard.facts import Facts, Unread
+from guard.facts import Facts, PostgresFacts, Unread
 from guard.finding import Finding, critical, ok, warning
 from guard.names import SLOT
 
@@ -13,7 +13,14 @@ RETAINED_WARNING, RETAINED_CRITICAL = 0.5, 0.8
 #: Hours until the disk is full at the present rate.
 DISK_WARNING, DISK_CRITICAL = 24.0, 2.0
 
+#: Bytes free below which the rate does not matter any more.
+FREE_WARNING, FREE_CRITICAL = 2**30, 2**28
+
+#: Bytes that a slot may retain and count as read: what a burst or a long transaction leaves.
+BEHIND = 2**28
+
 _GAP = "changes since then are in no WAL that the connector can read; they are lost to the stream"
+_FULL = "Postgres stops when it is full, and with it every sale"
 _RECOVER = "stockwire recover slot"
 
 
@@ -99,14 +106,21 @@ def disk(facts: Facts) -> list[Finding]:
     database = facts.postgres
     if isinstance(database, Unread) or database.disk_free is None:
         return []
-    if database.slot is not None and database.slot.active:
-        # What is read is recycled.
-        return [ok("disk", f"{size(database.disk_free)} free where Postgres's data is")]
     hours = hours_until_full(facts)
     what = f"{size(database.disk_free)} free where Postgres's data is"
+    if database.disk_free < FREE_WARNING:
+        make = critical if database.disk_free < FREE_CRITICAL else warning
+        return [
+            make(
+                "disk",
+                what,
+                _FULL,
+                "make room there, or give it a larger disk; if it is WAL that fills it, see slot",
+            )
+        ]
     if hours is None:
         return [ok("disk", what)]
-    what = f"{what}, full in {hours:.1f} hours at {size(round(database.wal_rate or 0))}/s of WAL"
+    what = f"{what}, full in {hours:.1f} hours at {size(round(growth(database)))}/s of WAL"
     if hours >= DISK_WARNING:
         return [ok("disk", what)]
     make = critical if hours < DISK_CRITICAL else warning
@@ -114,23 +128,37 @@ def disk(facts: Facts) -> list[Finding]:
         make(
             "disk",
             what,
-            "Postgres stops when it is full, and with it every sale",
+            _FULL,
             "let the connector read the slot; if it cannot be brought back in time: "
-            f"SELECT pg_drop_replication_slot('{SLOT}'), later " + _RECOVER,
+            f"as the owner SELECT pg_drop_replication_slot('{SLOT}'), later " + _RECOVER,
         )
     ]
 
 
 def hours_until_full(facts: Facts) -> float | None:
-    """Hours until WAL that nobody reads fills the disk; None when it never does."""
+    """Hours until WAL that is not read fast enough fills the disk; None when it never does."""
     database = facts.postgres
-    if isinstance(database, Unread) or database.disk_free is None or not database.wal_rate:
+    if isinstance(database, Unread) or database.disk_free is None:
         return None
     slot = database.slot
     # The limit ends the slot before the disk ends.
     if slot is None or (slot.safe is not None and slot.safe < database.disk_free):
         return None
-    return database.disk_free / database.wal_rate / 3600
+    rate = growth(database)
+    return database.disk_free / rate / 3600 if rate > 0 else None
+
+
+def growth(database: PostgresFacts) -> float:
+    """Bytes a second by which WAL that must be kept for the slot grows; 0 when it does not."""
+    slot = database.slot
+    if slot is None:
+        return 0.0
+    if not slot.active:
+        return database.wal_rate or 0.0
+    if (slot.retained or 0) <= BEHIND:
+        # What is read is recycled, in steps: between two of them it grows, and that means nothing.
+        return 0.0
+    return max(0.0, database.retained_rate or 0.0)
 
 
 def share_used(retained: int | None, safe: int | None) -> float | None:

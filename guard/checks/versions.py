@@ -1,7 +1,7 @@
 """Whether the database still knows all that was told of it."""
 
 from guard.facts import ConnectFacts, Facts, LineStop, PostgresFacts, RedisFacts, Unread
-from guard.finding import Finding, critical, ok
+from guard.finding import Finding, critical, ok, warning
 
 _WHY = (
     "versions that were told already would be drawn again, so every change from here to there is "
@@ -9,10 +9,14 @@ _WHY = (
 )
 RECOVER_DATABASE = "stockwire recover database"
 
+#: Unknown is not 0: nothing follows from it, but it must be said.
+VERSION_UNREAD = "the version sequence inventory.stock_version cannot be read"
+GRANT_VERSION = "GRANT USAGE ON SEQUENCE inventory.stock_version TO stockwire_app"
+
 
 def set_back(
     *,
-    stock_version: int,
+    stock_version: int | None,
     told_version: int | None,
     wal_position: int,
     read_position: int | None,
@@ -22,13 +26,13 @@ def set_back(
     The told figures must have been read before the database's own: both only rise.
 
     Args:
-        stock_version: the last version that the database has drawn.
+        stock_version: the last version that the database has drawn; None when it is unknown.
         told_version: the highest that Redis has applied; None when it knows none.
         wal_position: how far the database has written its WAL.
         read_position: how far the connector, or its slot, has read it; None when that is unknown.
     """
     # A delete is told with the row's version + 1, which the sequence never draws.
-    if told_version is not None and told_version > stock_version + 1:
+    if stock_version is not None and told_version is not None and told_version > stock_version + 1:
         return (
             f"the database has drawn stock versions up to {stock_version}, and Redis was told "
             f"{told_version}"
@@ -64,6 +68,15 @@ def restored(facts: Facts) -> list[Finding]:
     why = why_set_back(facts.postgres, facts.connect, facts.redis)
     if why is not None:
         return [critical("versions", f"{why}: it was restored", _WHY, RECOVER_DATABASE)]
+    if facts.postgres.stock_version is None:
+        return [
+            warning(
+                "versions",
+                VERSION_UNREAD,
+                "a database that was restored from an old backup would not be recognised by it",
+                f"as the owner: {GRANT_VERSION}; if there is no such sequence: make up",
+            )
+        ]
     return [ok("versions", f"the database is not behind what was told ({_known(facts)})")]
 
 

@@ -54,10 +54,19 @@ WHERE CASE WHEN r.oid IS NULL THEN true
     WHEN to_regclass(wanted.relation) IS NULL THEN true
     ELSE NOT has_table_privilege(r.oid, to_regclass(wanted.relation), wanted.privilege) END
 
--- Null until the first version is drawn.
+-- 0 before the first version is drawn. Null when it may not be read, and no row when it is not there:
+-- pg_sequences shows null for both, and unknown must not pass for 0.
 -- name: doctor_stock_version
-SELECT coalesce(last_value, 0) FROM pg_sequences
-WHERE schemaname = 'inventory' AND sequencename = 'stock_version'
+SELECT CASE WHEN has_sequence_privilege(c.oid, 'SELECT, USAGE')
+    THEN coalesce(s.last_value, 0) END AS last_version
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_sequences s ON s.schemaname = n.nspname AND s.sequencename = c.relname
+WHERE n.nspname = 'inventory' AND c.relname = 'stock_version'
+
+-- Topics of the channels that there are.
+-- name: doctor_channel_topics
+SELECT topic, kind FROM inventory.channel ORDER BY topic
 
 -- name: line_stop
 SELECT reason, stopped_at FROM inventory.line_stop

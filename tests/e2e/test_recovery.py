@@ -1,8 +1,6 @@
 """A slot that is lost and a database that was set back, each made good with one command."""
 
-import os
-import subprocess
-import sys
+import json
 import threading
 import time
 from contextlib import contextmanager
@@ -10,6 +8,7 @@ from types import SimpleNamespace
 
 import psycopg
 import pytest
+from confluent_kafka import Producer
 from psycopg import sql
 from redis import Redis
 
@@ -18,15 +17,17 @@ from bench.load import seed_catalogue
 from cli.bringup import prepare
 from connectors.apply import CONNECTOR
 from connectors.client import STOPPED, ConnectClient
+from guard import ghosts
+from guard.checks.connect import GAPS
 from guard.decide import Check
 from guard.guardian import Guardian
 from guard.names import SLOT
 from guard.steps import drop_slot, stop_connector
 from health import Health
 from inventory.names import stock_key
-from inventory.topics import events_topic
+from inventory.topics import STOCK, events_topic
 from stockwire_client.names import availability_key
-from tests.conftest import ROOT
+from tests.e2e.command import doctor, mend_of, stockwire
 from tests.e2e.selling import SKUS, WAREHOUSES, selling
 from tests.e2e.whole_topic import read_topic
 from tests.polling import eventually
@@ -111,19 +112,15 @@ def event(database, sku):
 
 def recover(stack, what):
     """The one command, as a person runs it."""
-    outside = {k: v for k, v in os.environ.items() if not k.startswith("STOCKWIRE_")}
-    command = [sys.executable, "-c", "from cli.main import run; run()", "recover", what, "--yes"]
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=outside | stack.environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = stockwire(stack, "recover", what, "--yes")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     print(done.stdout)
+
+
+def told_of(settings, sku):
+    """Every event of a SKU's rows, in order."""
+    messages = read_topic(settings.kafka_bootstrap, STOCK)
+    return [m for m in messages if m.key and json.loads(m.key)["sku"] == sku]
 
 
 def assert_no_drift(settings):
@@ -205,6 +202,69 @@ def test_a_lost_slot_is_recovered_without_a_gap(stack, settings, admin, connect,
         recover(stack, "slot")
         gap.arrived()
     assert_no_drift(settings)
+
+
+@pytest.mark.parametrize("then", ["gone", "made again by hand"])
+def test_a_slot_dropped_under_the_running_connector_is_noticed_and_recovered(
+    stack, settings, admin, connect, gap, then
+):
+    with guarded(settings) as health, selling(settings, 64):
+        eventually(lambda: health.ready().ok)
+        take_slot_away(admin)
+        gap.change()
+        if then == "made again by hand":
+            admin.execute(
+                "SELECT pg_create_logical_replication_slot(%s, 'pgoutput', false, false, true)",
+                [SLOT],
+            )
+        # Nobody does anything: Debezium comes back by itself, and must not go on over the gap.
+        failure = eventually(lambda: connect.status(CONNECTOR).failure)
+        assert any(text in failure for text in GAPS), failure
+        found = eventually(lambda: health.ready().reasons.get(Check.CONNECTOR))
+        assert "stockwire recover slot" in found
+        code, findings = doctor(stack)
+        assert code == 2
+        assert "stockwire recover slot" in mend_of(findings, "connector")
+        if then == "gone":
+            assert "stockwire recover slot" in health.ready().reasons[Check.SLOT]
+            assert "stockwire recover slot" in mend_of(findings, "slot")
+        # It is no failure that a restart mends, so none is tried.
+        assert health.ready().facts["connector_restarts"] == 0
+        recover(stack, "slot")
+        gap.arrived()
+        eventually(lambda: health.ready().ok)
+    assert_no_drift(settings)
+
+
+def test_a_row_that_comes_back_while_it_is_buried_is_the_last_word_of_the_topic(
+    settings, admin, database, sku, monkeypatch
+):
+    database.execute(INSERT, [sku, 5])
+    first = eventually(lambda: told_of(settings, sku))[-1]
+    database.execute("DELETE FROM inventory.stock WHERE sku = %s", [sku])
+    eventually(lambda: told_of(settings, sku)[-1].json["op"] == "d")
+    # A row that Kafka knows and Postgres does not.
+    producer = Producer({"bootstrap.servers": settings.kafka_bootstrap})
+    producer.produce(STOCK, first.value, first.key, first.partition)
+    assert producer.flush(30) == 0
+    send = ghosts._send
+
+    def send_late(bootstrap, topic, buried):
+        database.execute(INSERT, [sku, 9])
+        eventually(lambda: told_of(settings, sku)[-1].json["after"]["on_hand"] == 9)
+        return send(bootstrap, topic, buried)
+
+    monkeypatch.setattr(ghosts, "_send", send_late)
+    assert ghosts.bury_ghosts(settings.kafka_bootstrap, admin, print) == 1
+    ops = [message.json["op"] for message in told_of(settings, sku)]
+    assert ops == ["c", "d", "c", "c", "d", "r"]
+    # What compaction leaves is the row, with its own version.
+    (version,) = database.execute(
+        "SELECT version FROM inventory.stock WHERE sku = %s", [sku]
+    ).fetchone()
+    assert told_of(settings, sku)[-1].json["after"]["version"] == version
+    assert_no_drift(settings)
+    database.execute("DELETE FROM inventory.stock WHERE sku = %s", [sku])
 
 
 def test_recovery_of_a_slot_goes_on_after_an_interruption(stack, settings, admin, connect, gap):

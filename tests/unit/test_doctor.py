@@ -1,10 +1,13 @@
 """What `stockwire doctor` prints."""
 
 import io
+from dataclasses import replace
 
 import orjson
 import pytest
+import stamina
 from rich.console import Console
+from stamina.instrumentation import get_on_retry_hooks, set_on_retry_hooks
 from typer.testing import CliRunner
 
 from cli import doctor
@@ -12,14 +15,26 @@ from cli.main import app
 from guard.finding import critical, ok, warning
 
 OK = ok("redis", "answers")
-WARNING = warning("clock", "it is late", "figures mislead", "chronyc tracking")
-CRITICAL = critical("slot", "it is gone", "changes are lost", "stockwire recover slot")
+WARNING = replace(
+    warning("clock", "it is late", "figures mislead", "chronyc tracking"), check="clocks"
+)
+CRITICAL = replace(
+    critical("slot", "it is gone", "changes are lost", "stockwire recover slot"), check="slot"
+)
 
 
 def run(monkeypatch, findings, *options):
     monkeypatch.setattr(doctor, "look", lambda *_: None)
     monkeypatch.setattr(doctor, "examine", lambda _: findings)
     return CliRunner().invoke(app, ["doctor", *options])
+
+
+@pytest.fixture(autouse=True)
+def retry_hooks():
+    """What is told of retries, as before for the tests that follow."""
+    before = get_on_retry_hooks()
+    yield
+    set_on_retry_hooks(before)
 
 
 @pytest.mark.parametrize(
@@ -31,12 +46,13 @@ def test_the_exit_code_is_that_of_the_worst(monkeypatch, findings, code):
 
 def test_lines_say_what_why_and_what_mends_it_worst_first(monkeypatch):
     lines = run(monkeypatch, [WARNING, OK, CRITICAL]).output.splitlines()
-    assert lines[:3] == [
+    assert lines[:4] == [
         "critical  slot: it is gone",
         "          why: changes are lost",
         "          mend: stockwire recover slot",
+        "          more: docs/runbook.md, slot",
     ]
-    assert lines[3] == "warning   clock: it is late"
+    assert lines[4] == "warning   clock: it is late"
     assert lines[-1].startswith("1 critical, 1 warnings, of 3 looked at")
 
 
@@ -48,6 +64,19 @@ def test_json_has_every_finding(monkeypatch):
     printed = run(monkeypatch, [OK, CRITICAL], "--json").output.splitlines()
     assert [orjson.loads(line)["severity"] for line in printed] == ["ok", "critical"]
     assert orjson.loads(printed[1])["mend"] == "stockwire recover slot"
+
+
+def test_json_is_nothing_but_json_while_parts_are_asked_again(monkeypatch):
+    def look(*_):
+        for attempt in stamina.retry_context(on=OSError, attempts=2, wait_initial=0, wait_jitter=0):
+            with attempt:
+                if attempt.num == 1:
+                    raise OSError("no route to it")
+
+    monkeypatch.setattr(doctor, "look", look)
+    monkeypatch.setattr(doctor, "examine", lambda _: [CRITICAL])
+    printed = CliRunner().invoke(app, ["doctor", "--json"]).stdout
+    assert [orjson.loads(line)["subject"] for line in printed.splitlines()] == ["slot"]
 
 
 def test_a_terminal_gets_a_table():

@@ -5,7 +5,7 @@ import orjson
 from connectors.envelope import read_stock_change
 from connectors.policy_envelope import read_override_change, read_policy_change
 from guard.facts_connect import stored_position
-from guard.ghosts import deletion
+from guard.ghosts import condition, deletion
 from guard.versions import version_of
 from inventory.stock import Operation
 from tests.recorded import recorded
@@ -54,3 +54,10 @@ def test_the_position_that_connect_has_stored():
     assert stored_position([]) is None
     assert stored_position([{"lsn": 5, "lsn_proc": 9}, {"other": 1}]) == 5
     assert stored_position([{"lsn": None}]) is None
+
+
+def test_a_condition_names_rows_by_their_keys_whatever_these_hold():
+    keys = [("A'1", "W-2"), ("A", "W%")]
+    asked = condition(None, ("sku", "warehouse"), keys)
+    assert asked == """("sku", "warehouse") IN (('A', 'W%'), ('A''1', 'W-2'))"""
+    assert condition(None, ("name",), [("web",)]) == """("name") IN (('web'))"""
