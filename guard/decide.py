@@ -76,6 +76,7 @@ class State:
         running_since: None while it does not run.
         unread_since: Connect does not answer; None while it does.
         idle_since: nobody reads the slot; None while somebody does.
+        redis_unread_since: Redis does not answer; None while it does.
     """
 
     restarts: int = 0
@@ -83,6 +84,7 @@ class State:
     running_since: float | None = None
     unread_since: float | None = None
     idle_since: float | None = None
+    redis_unread_since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +116,9 @@ def decide(state: State, seen: Observation) -> Decision:
         problems[Check.SLOT] = slot_problem
     if isinstance(seen.slot, Unread):
         problems[Check.DATABASE] = f"Postgres cannot be read: {seen.slot.why}"
-    if seen.redis is not None:
-        problems[Check.REDIS] = (
-            f"whether the database was restored cannot be told without Redis: {seen.redis}"
-        )
+    state, redis_problem = _redis(state, seen)
+    if redis_problem is not None:
+        problems[Check.REDIS] = redis_problem
     if seen.version_unread:
         problems[Check.VERSIONS] = f"{VERSION_UNREAD}. Run, as the owner, `{GRANT_VERSION}`"
     stop = seen.set_back if seen.stopped is None else seen.stopped.reason
@@ -132,6 +133,16 @@ def decide(state: State, seen: Observation) -> Decision:
     if problem is not None:
         problems[problem[0]] = problem[1]
     return Decision(state, actions, problems)
+
+
+def _redis(state: State, seen: Observation) -> tuple[State, str | None]:
+    if seen.redis is None:
+        return replace(state, redis_unread_since=None), None
+    since = seen.now if state.redis_unread_since is None else state.redis_unread_since
+    state = replace(state, redis_unread_since=since)
+    if seen.now - since < PATIENCE:
+        return state, None
+    return state, f"whether the database was restored cannot be told without Redis: {seen.redis}"
 
 
 def _stands_still(seen: Observation) -> bool:

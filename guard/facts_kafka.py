@@ -9,14 +9,15 @@ from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, Resou
 from guard.facts import GroupFacts, KafkaFacts, Place, TopicFacts, Unread
 
 _SECONDS = 5.0
-#: Seconds in which a group that works confirms something: workers commit about once a second.
-_BETWEEN_LOOKS = 3.0
+#: Looks at what waits, and seconds between them: a worker commits about once a second, but one
+#: partition's turn in a backlog may take a few.
+_LOOKS, _BETWEEN_LOOKS = 3, 3.0
 
 
 def read_kafka(
     bootstrap: str, topics: Iterable[str], groups: Mapping[str, Iterable[str]]
 ) -> KafkaFacts | Unread:
-    """Look at these topics and groups; twice when something waits, to see whether it moves.
+    """Look at these topics and groups; again when something waits, to see whether it moves.
 
     Args:
         bootstrap: of the brokers.
@@ -29,16 +30,15 @@ def read_kafka(
         found = read_topics(admin, topics)
         before = {group: positions(admin, group) for group in groups}
         lags = {group: _lags(admin, before[group], reads) for group, reads in groups.items()}
-        stuck: dict[str, dict[Place, int]] = {group: {} for group in groups}
-        if any(lags.values()):
+        stuck = lags
+        for _ in range(_LOOKS):
+            if not any(stuck.values()):
+                break
             time.sleep(_BETWEEN_LOOKS)
-            for group, behind in lags.items():
-                after = positions(admin, group)
-                stuck[group] = {
-                    place: lag
-                    for place, lag in behind.items()
-                    if after.get(place) == before[group].get(place)
-                }
+            stuck = {
+                group: _unmoved(behind, before[group], positions(admin, group))
+                for group, behind in stuck.items()
+            }
         members = _members(admin, list(groups))
     except KafkaException as exc:
         return Unread(f"Kafka at {bootstrap} does not answer: {exc.args[0].str()}")
@@ -51,6 +51,12 @@ def read_kafka(
             for group in groups
         },
     )
+
+
+def _unmoved(
+    behind: Mapping[Place, int], before: Mapping[Place, int], after: Mapping[Place, int]
+) -> dict[Place, int]:
+    return {place: lag for place, lag in behind.items() if after.get(place) == before.get(place)}
 
 
 def read_topics(admin: AdminClient, names: Iterable[str]) -> dict[str, TopicFacts]:

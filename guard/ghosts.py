@@ -34,6 +34,9 @@ _ROWS_OF_SIGNAL, _SIGNAL_SECONDS = 500, 10.0
 #: Seconds without any of them until it is given up.
 _PATIENCE = 60.0
 
+#: Deletes that wait for Kafka at once; librdkafka's queue takes 100,000.
+_MOST_WAITING = 50_000
+
 _Key: TypeAlias = tuple[str, ...]
 
 
@@ -183,6 +186,8 @@ def _send(bootstrap: str, topic: str, ghosts: Mapping[_Key, Told]) -> dict[_Key,
     with kafka_outages(bootstrap):
         producer = Producer({"bootstrap.servers": bootstrap, "acks": "all", "log_level": 0})
         for key, ghost in ghosts.items():
+            while len(producer) >= _MOST_WAITING:
+                producer.poll(_POLL)
             producer.produce(
                 topic,
                 key=ghost.key,

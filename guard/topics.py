@@ -20,20 +20,22 @@ from guard.steps import Say
 from guard.topic_settings import to_be_set
 from inventory.errors import StackError, TopicError
 from inventory.settings import Settings
-from inventory.topics import ALL_TOPICS, TopicSpec
+from inventory.topics import ALL_TOPICS, CHANNEL_TOPICS, TopicSpec
 
 _SECONDS = 10.0
 _POLL = 0.1
 
 
 def wanted_topics(conninfo: str) -> tuple[TopicSpec, ...]:
-    """The topics of every installation, and those of the channels that were added.
+    """The topics of every installation, and those of the channels that there are.
+
+    A default channel may have been removed, and its topic be another channel's now.
 
     Raises:
         psycopg.Error: Postgres does not say which channels there are.
     """
-    usual = {spec.name for spec in ALL_TOPICS}
-    return (*ALL_TOPICS, *(s for s in read_channel_topics(conninfo) if s.name not in usual))
+    usual = (spec for spec in ALL_TOPICS if spec not in CHANNEL_TOPICS)
+    return (*usual, *read_channel_topics(conninfo))
 
 
 def recover_topics(settings: Settings, say: Say) -> None:

@@ -8,6 +8,7 @@ import psycopg
 from guard.facts_redis import open_redis
 from guard.reading import read_to_end
 from guard.steps import Say
+from inventory.groups import REPAIR
 from inventory.settings import Settings
 from inventory.topics import CHANNEL, CHANNEL_SKU, STOCK
 from projections.checkpoint import read_checkpoints
@@ -44,11 +45,14 @@ def told_versions(settings: Settings, say: Say) -> ToldVersions:
 
 
 def highest(bootstrap: str, topic: str, start: dict[tuple[str, int], int]) -> int:
-    """The highest version in a topic of Debezium's; 0 when there is none."""
+    """The highest version in a topic of Debezium's; 0 when there is none.
+
+    What repairs a ghost of one app has that ghost's version, which is none of Postgres'.
+    """
     found = 0
     for message in read_to_end(bootstrap, topic, start):
-        value = message.value()
-        if value:
+        value, headers = message.value(), message.headers()
+        if value and not (headers and any(name == REPAIR for name, _ in headers)):
             found = max(found, version_of(value))
     return found
 

@@ -185,7 +185,11 @@ def test_after_the_recovery_all_is_well():
 def test_what_cannot_be_compared_is_said_and_stops_nothing():
     blind = decide(State(), seen(redis="no route to it", version_unread=True))
     assert blind.actions == ()
-    assert "no route to it" in blind.problems[Check.REDIS]
+    assert Check.REDIS not in blind.problems, "one look without an answer is no news"
+    later = decide(blind.state, seen(PATIENCE, redis="no route to it"))
+    assert "no route to it" in later.problems[Check.REDIS]
+    again = decide(later.state, seen(2 * PATIENCE))
+    assert decide(again.state, seen(2 * PATIENCE + 1, redis="gone")).problems == {}
     assert "GRANT USAGE ON SEQUENCE" in blind.problems[Check.VERSIONS]
     # A line that is stopped is the greater news.
     stopped = decide(State(), seen(version_unread=True, stopped=NOTE))
