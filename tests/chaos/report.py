@@ -58,7 +58,7 @@ def tables(results: Mapping[str, Any]) -> Iterator[str]:
 
 def _row(found: Mapping[str, Any]) -> str:
     again = " / ".join(_seconds(found["fresh_after_heal"][place]) for place in _PLACES)
-    inherited = f" ({found['inherited']} inherited)" if found["inherited"] else ""
+    inherited = f" ({found['inherited']} inherited)" if found.get("inherited") else ""
     return _line(
         found["what"],
         found["proof"],

@@ -52,6 +52,7 @@ def run_fault(world: Watched, fault: Fault, results: Results) -> None:
     finally:
         if fault.tidy is not None:
             fault.tidy(world)
+            world.probe.wait_until_fresh(fault.patience)
     results.keep(fault, facts, failures)
     assert not failures, "\n".join(failures)
 

@@ -1,6 +1,7 @@
 """A second Postgres: a standby of the stack's, to be promoted and to take its place."""
 
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -99,8 +100,13 @@ class SecondPostgres:
     def stop(self) -> None:
         """Stop it, if it runs."""
         if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(2)
-            self._process.wait(_STOP_SECONDS)
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                # Others come after it, and wait for what it keeps.
+                self._process.kill()
+                self._process.wait(_STOP_SECONDS)
 
     def _streams(self) -> bool:
         try:

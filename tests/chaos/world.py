@@ -3,12 +3,12 @@
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psutil
 import psycopg
 import redis
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from audit.auditor import Auditor
@@ -53,9 +53,6 @@ class World:
         self.direct = DIRECT.settings()
         self.settings = PROXIED.settings()
         self.stack = ProxiedStack()
-        self.admin = AdminClient(
-            {"bootstrap.servers": self.settings.kafka_bootstrap, "log_level": 0}
-        )
 
     # What faults and checks ask for.
 
@@ -76,7 +73,13 @@ class World:
     def members(self, agent: str) -> set[str]:
         """The client ids in an agent's group; the broker must answer."""
         group = group_id(agent)
-        found = self.admin.describe_consumer_groups([group])[group].result(timeout=10)
+        # A client of its own each time: one that asked while the broker was away is of no use.
+        admin = AdminClient({"bootstrap.servers": self.settings.kafka_bootstrap, "log_level": 0})
+        try:
+            admin.list_topics(timeout=5)
+            found = admin.describe_consumer_groups([group], request_timeout=5)[group].result(10)
+        except (KafkaException, TimeoutError) as exc:
+            raise AssertionError(f"the broker does not say who is in {group}: {exc}") from exc
         return {member.client_id for member in found.members}
 
     def wait_for_workers(self) -> None:
@@ -92,6 +95,9 @@ class World:
     def mend(self) -> None:
         """Bring back what an earlier fault may have left broken: a failure is to be told once."""
         for part in self.stack.parts:
+            if (pid := self.pid(part)) is not None:
+                with suppress(psutil.NoSuchProcess):
+                    psutil.Process(pid).resume()
             if not self.answers(part):
                 self.stack.start_part(part)
         with ConnectClient(str(self.settings.connect_url)) as client:

@@ -234,7 +234,8 @@ def test_the_target_stands_beside_the_figure(tmp_path):
 class LookedOn:
     """A world whose auditor and guardian say this."""
 
-    drifted = healed = 3
+    drifted = healed = passes = 3
+    auditor = 7
     said = ()
 
     def __init__(self):
@@ -247,8 +248,12 @@ class LookedOn:
     def logged(self, part, text, since):
         return text in self.said
 
+    def pid(self, part):
+        return self.auditor
+
     def facts_of(self, part):
-        return {"drifted": self.drifted, "healed": self.healed}
+        self.passes += 1
+        return {"drifted": self.drifted, "healed": self.healed, "passes": self.passes}
 
     def redis(self):
         return nullcontext(self)
@@ -294,6 +299,8 @@ def test_onlookers_must_leave_alone_what_is_well():
     world.said = ()
     with pytest.raises(AssertionError, match="drift in 1 SKUs"):
         undisturbed(world, Timeline(), lambda *_: setattr(world, "drifted", 4))
+    with pytest.raises(AssertionError, match="started again"):
+        undisturbed(world, Timeline(), lambda *_: setattr(world, "auditor", 8))
 
 
 def test_keys_and_places_are_apart(witness):

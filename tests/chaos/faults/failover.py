@@ -52,8 +52,10 @@ def failover(world: Watched, timeline: Timeline, synced: bool) -> None:
         assert world.probe.wait_until_fresh(120), "not fresh on the new primary"
     finally:
         if gone:
-            second.take_the_place()
-            world.proxy.route("postgres", DIRECT.postgres)
+            try:
+                second.take_the_place()
+            finally:
+                world.proxy.route("postgres", DIRECT.postgres)
         else:
             second.give_up()
     with world.superuser() as connection:

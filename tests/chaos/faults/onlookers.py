@@ -43,13 +43,20 @@ def guardian_watches(world: World, timeline: Timeline) -> None:
 
 def undisturbed(world: World, timeline: Timeline, run: Callable[..., None]) -> None:
     """Run a fault that onlookers meet alone; where nothing is wrong nothing is to be mended."""
-    since, drifted = world.log_size("guardian"), _figure(world, "drifted")
+    since, drifted, auditor = (
+        world.log_size("guardian"),
+        _figure(world, "drifted"),
+        world.pid("auditor"),
+    )
     run(world, timeline)
+    # What was begun during the fault is through after the second pass from now.
+    passes = eventually(lambda: _figure(world, "passes")) + 2
+    eventually(lambda: _figure(world, "passes") >= passes, timeout=_HEAL_SECONDS)
     done = [action for action in _ACTIONS if world.logged("guardian", action, since)]
     assert not done, f"the guardian's log: {done}, though nothing was wrong"
-    # A figure is told every two seconds; the walk meets everything within a few.
-    found = eventually(lambda: (_figure(world, "drifted"),))[0]
-    assert found <= drifted, f"the auditor found drift in {found - drifted} SKUs that had none"
+    assert world.pid("auditor") == auditor, "the auditor was started again, its figures with it"
+    found = _figure(world, "drifted")
+    assert found == drifted, f"the auditor found drift in {found - drifted} SKUs that had none"
 
 
 def restarted_by_guardian(world: World, since: int) -> bool:
