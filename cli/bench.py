@@ -202,7 +202,7 @@ def bench_settings() -> Settings:
         ),
         redis_url="redis://127.0.0.1:31379/0",
         kafka_bootstrap="127.0.0.1:31092",
-        connect_url="http://127.0.0.1:31083",
+        connect_url="http://127.0.0.1:31073",
     )
 
 

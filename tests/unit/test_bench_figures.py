@@ -12,6 +12,7 @@ from bench.observers import Report
 from bench.scenarios import Steady, drained
 from bench.targets import memory_figures, steady_figures
 from cli.bench import Scenario, bench_settings, scenarios
+from compose.embedded.places import places
 from inventory.settings import Settings
 
 
@@ -112,6 +113,8 @@ def test_a_benchmark_leaves_other_stacks_alone():
         assert getattr(ours, name) != getattr(theirs, name)
     assert ours.conninfo() != theirs.conninfo()
     assert str(ours.stack_dir) in ours.conninfo()
+    # Refuses ports that would clash, those of our own processes included.
+    assert places(ours).ports.connect != places(theirs).ports.connect
 
 
 def test_what_takes_many_minutes_is_measured_on_request_only():
