@@ -54,7 +54,7 @@ def _by_offsets(settings: Settings, policies: Sequence[ChannelPolicy]) -> dict[s
         with closing(open_consumer(bootstrap)) as consumer:
             ends = {number: end for number, (_, end) in watermarks(consumer, STOCK).items()}
         return {
-            policy.name: ledger_standing(policy, read_standings(bootstrap, policy.name), ends)
+            policy.name: ledger_standing(policy, read_standings(settings, policy.name), ends)
             for policy in policies
         }
     except (Outage, AuditError) as exc:
@@ -95,5 +95,5 @@ def is_told_of(settings: Settings, policy: ChannelPolicy) -> bool:
     """
     if policy.kind is ChannelKind.AVAILABILITY:
         return any(policy.name in told for told in read_marks(settings).values())
-    kept = read_standings(settings.kafka_bootstrap, policy.name)
+    kept = read_standings(settings, policy.name)
     return any(found.state is not ledger.State.LEFT for found in kept.values())

@@ -2,7 +2,7 @@
 
 Its hash function `murmur` is not the one of Kafka's producers: it is the upper half of an early
 MurmurHash3 for 64 bits, whose constants change with every block (`io.debezium.util.MurmurHash3`).
- `tests/integration/test_connect_routing.py` compares this with the real one.
+`tests/integration/test_connect_routing.py` compares this with the real one.
 """
 
 _WORD = 2**64 - 1

@@ -8,11 +8,11 @@ its committed offset and metadata say whether the channel is live, or which reco
 import asyncio
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future
+from contextlib import closing
 from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     TopicCollection,
@@ -20,10 +20,11 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from connectors.admin import Admin
+from connectors.group_offsets import GroupOffsets
 from inventory.errors import Outage
 from inventory.groups import LEDGER, channel_group, group_id
 from inventory.policy import ChannelPolicy
+from inventory.settings import Settings
 from inventory.standing import Standing
 from inventory.topics import STOCK
 
@@ -78,11 +79,27 @@ _T = TypeVar("_T")
 
 
 class KafkaStandings:
-    """Standings as committed offsets and their metadata."""
+    """Standings as committed offsets and their metadata.
 
-    def __init__(self, bootstrap: str, client_id: str) -> None:
-        """Keep them on these brokers."""
-        self._admin = Admin(bootstrap, client_id)
+    Args:
+        bootstrap: `host:port[,host:port]` of the brokers.
+        client_id: how its clients name themselves.
+        partitions: of the stock topic.
+    """
+
+    def __init__(self, bootstrap: str, client_id: str, partitions: int) -> None:
+        self._bootstrap = bootstrap
+        self._client_id = client_id
+        self._places = _places(partitions)
+        self._admin = AdminClient(
+            {"bootstrap.servers": bootstrap, "client.id": client_id, "log_level": 0}
+        )
+        self._groups: dict[str, GroupOffsets] = {}
+
+    def close(self) -> None:
+        """Leave the brokers."""
+        for group in self._groups.values():
+            group.close()
 
     async def positions(self) -> dict[int, int]:
         """See `Standings.positions`."""
@@ -90,8 +107,7 @@ class KafkaStandings:
 
     async def read(self) -> dict[str, dict[int, Standing]]:
         """See `Standings.read`."""
-        (asked,) = self._admin.ask(lambda a: [a.list_consumer_groups(request_timeout=_TIMEOUT)])
-        listed = await _answered(asked)
+        listed = await _answered(self._admin.list_consumer_groups(request_timeout=_TIMEOUT))
         if listed.errors:
             raise Outage(f"Kafka does not say how all channels stand: {listed.errors[0]}")
         prefix = channel_group("")
@@ -108,21 +124,24 @@ class KafkaStandings:
             TopicPartition(STOCK, partition, standing.offset, metadata=standing.metadata())
             for partition, standing in standings.items()
         ]
-        request = ConsumerGroupTopicPartitions(channel_group(channel), parts)
-        (asked,) = self._admin.ask(
-            lambda a: a.alter_consumer_group_offsets([request], request_timeout=_TIMEOUT).values()
-        )
-        for part in (await _answered(asked)).topic_partitions:
-            if part.error is not None:
-                raise Outage(f"Kafka did not keep the standing of {channel}: {part.error.str()}")
+        written = asyncio.wrap_future(self._group(channel_group(channel)).write(parts))
+        try:
+            # It goes on when it is given up here, and the next one comes after it.
+            await asyncio.wait_for(asyncio.shield(written), _TIMEOUT)
+        except KafkaException as exc:
+            raise Outage(
+                f"Kafka did not keep the standing of {channel}: {exc.args[0].str()}"
+            ) from exc
+        except TimeoutError as exc:
+            raise Outage(f"Kafka has not kept the standing of {channel} yet") from exc
 
     async def forget(self, channel: str) -> None:
         """See `Standings.forget`."""
         group = channel_group(channel)
-        (asked,) = self._admin.ask(
-            lambda a: a.delete_consumer_groups([group], request_timeout=_TIMEOUT).values()
-        )
-        await _answered(asked, but=(KafkaError.GROUP_ID_NOT_FOUND,))
+        (future,) = self._admin.delete_consumer_groups([group], request_timeout=_TIMEOUT).values()
+        await _answered(future, but=(KafkaError.GROUP_ID_NOT_FOUND,))
+        if (offsets := self._groups.pop(group, None)) is not None:
+            offsets.close()
 
     async def end(self, partition: int) -> int:
         """See `Standings.end`."""
@@ -132,10 +151,8 @@ class KafkaStandings:
     async def topic(self, name: str) -> Topic | None:
         """See `Standings.topic`."""
         names = TopicCollection([name])
-        (asked,) = self._admin.ask(
-            lambda a: a.describe_topics(names, request_timeout=_TIMEOUT).values()
-        )
-        found = await _answered(asked, but=_NOT_TO_BE_HAD)
+        (future,) = self._admin.describe_topics(names, request_timeout=_TIMEOUT).values()
+        found = await _answered(future, but=_NOT_TO_BE_HAD)
         if found is None:
             return None
         try:
@@ -147,15 +164,23 @@ class KafkaStandings:
 
     async def _ends(self, parts: list[TopicPartition]) -> list[int]:
         latest = {part: OffsetSpec.latest() for part in parts}
-        asked = self._admin.ask(lambda a: a.list_offsets(latest, request_timeout=_TIMEOUT).values())
-        return [(await _answered(future)).offset for future in asked]
+        futures = self._admin.list_offsets(latest, request_timeout=_TIMEOUT)
+        return [(await _answered(future)).offset for future in futures.values()]
 
     async def _committed(self, group: str) -> list[TopicPartition]:
-        (asked,) = self._admin.ask(lambda admin: [_listing(admin, group)])
-        return _of_stock(await _answered(asked))
+        offsets = self._group(group)
+        try:
+            return await asyncio.to_thread(offsets.read, self._places, _TIMEOUT)
+        except KafkaException as exc:
+            raise Outage(f"Kafka does not say how far {group} is: {exc.args[0].str()}") from exc
+
+    def _group(self, group: str) -> GroupOffsets:
+        if group not in self._groups:
+            self._groups[group] = GroupOffsets(self._bootstrap, group, self._client_id)
+        return self._groups[group]
 
 
-def read_standings(bootstrap: str, channel: str) -> dict[int, Standing]:
+def read_standings(settings: Settings, channel: str) -> dict[int, Standing]:
     """How a channel of kind level or movement stands, by partition of the stock topic.
 
     A partition that is missing has not been told anything yet, or the channel is gone.
@@ -163,22 +188,18 @@ def read_standings(bootstrap: str, channel: str) -> dict[int, Standing]:
     Raises:
         Outage: Kafka does not answer.
     """
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
-    try:
-        return _standings(_of_stock(_listing(admin, channel_group(channel)).result(_TIMEOUT)))
-    except (KafkaException, TimeoutError) as exc:
-        raise Outage(f"Kafka at {bootstrap} does not say how {channel} stands: {exc}") from exc
+    bootstrap, places = settings.kafka_bootstrap, _places(settings.partitions)
+    with closing(GroupOffsets(bootstrap, channel_group(channel), "stockwire")) as offsets:
+        try:
+            return _standings(offsets.read(places, _TIMEOUT))
+        except KafkaException as exc:
+            raise Outage(
+                f"Kafka at {bootstrap} does not say how {channel} stands: {exc.args[0].str()}"
+            ) from exc
 
 
-def _listing(admin: AdminClient, group: str) -> "Future[ConsumerGroupTopicPartitions]":
-    request = [ConsumerGroupTopicPartitions(group)]
-    futures = admin.list_consumer_group_offsets(request, request_timeout=_TIMEOUT)
-    future: Future[ConsumerGroupTopicPartitions] = futures[group]
-    return future
-
-
-def _of_stock(listed: ConsumerGroupTopicPartitions) -> list[TopicPartition]:
-    return [p for p in listed.topic_partitions if p.topic == STOCK and p.offset >= 0]
+def _places(partitions: int) -> list[tuple[str, int]]:
+    return [(STOCK, number) for number in range(partitions)]
 
 
 async def _answered(future: "Future[_T]", but: Collection[int] = ()) -> _T | Any:

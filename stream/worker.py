@@ -131,7 +131,8 @@ def availability_work(parts: Parts) -> Work:
 def ledger_work(parts: Parts) -> Work:
     """Tells warehouse systems and ledgers."""
     bootstrap = parts.settings.kafka_bootstrap
-    standings = KafkaStandings(bootstrap, parts.identity)
+    standings = KafkaStandings(bootstrap, parts.identity, parts.settings.partitions)
+    parts.resources.callback(standings.close)
     roll = Roll(parts.policies, parts.publisher, standings, parts.inbox, parts.assigned)
     reader = StockReader(bootstrap, parts.identity, parts.inbox.wake)
     parts.resources.push_async_callback(reader.close)

@@ -5,13 +5,13 @@ from contextlib import suppress
 from typing import Any
 
 import orjson
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException
+from confluent_kafka import KafkaException, TopicPartition
 from redis import Redis
 
 from audit.continuous.flight import Offsets
 from audit.continuous.follower import Follower
 from audit.topics import open_consumer, watermarks
-from connectors.admin import Admin
+from connectors.group_offsets import GroupOffsets
 from inventory.errors import AuditError, Outage
 from inventory.groups import READS, channel_group, group_id
 from inventory.policy import ChannelKind, ChannelPolicy, rules_digest
@@ -37,11 +37,14 @@ class KafkaPipeline:
         self._redis = redis
         self._follower = follower
         self._consumer = open_consumer(bootstrap)
-        self._admin = Admin(bootstrap, "stockwire-audit")
+        self._bootstrap = bootstrap
+        self._groups: dict[str, GroupOffsets] = {}
 
     def close(self) -> None:
         """Leave the brokers."""
         self._consumer.close()
+        for group in self._groups.values():
+            group.close()
 
     def beat_us(self) -> int:
         """See `Pipeline.beat_us`."""
@@ -61,11 +64,10 @@ class KafkaPipeline:
                 return f"Redis, which lacks records of {topic} partition {partition}"
         for app, topics in READS.items():
             group = group_id(app)
-            committed = {
-                (part.topic, part.partition): part.offset for part in self._committed(group)
-            }
-            for (topic, partition), end in ends.items():
-                if topic in topics and end and committed.get((topic, partition), 0) < end:
+            due = {place: end for place, end in ends.items() if place[0] in topics and end}
+            committed = {(p.topic, p.partition): p.offset for p in self._committed(group, due)}
+            for (topic, partition), end in due.items():
+                if committed.get((topic, partition), 0) < end:
                     return f"{group}, which is behind in {topic} partition {partition}"
         return None
 
@@ -117,12 +119,15 @@ class KafkaPipeline:
                 for place in (f"redis {policy.name}", f"topic {policy.topic}"):
                     waiting[place] = f"{editing} is being told of its policy"
         for policy in policies:
-            if policy.kind is not ChannelKind.AVAILABILITY and not self._is_live(policy):
+            if policy.kind is not ChannelKind.AVAILABILITY and not self._is_live(
+                policy, partitions
+            ):
                 waiting[f"topic {policy.topic}"] = f"{policy.name} is not told live"
         return waiting
 
-    def _is_live(self, policy: ChannelPolicy) -> bool:
-        parts = self._committed(channel_group(policy.name))
+    def _is_live(self, policy: ChannelPolicy, partitions: int) -> bool:
+        places = [(STOCK, number) for number in range(partitions)]
+        parts = self._committed(channel_group(policy.name), places)
         standings = [Standing.read(part.offset, part.metadata) for part in parts]
         return bool(standings) and all(s is not None and s.state is State.LIVE for s in standings)
 
@@ -133,16 +138,10 @@ class KafkaPipeline:
             for number, (_, end) in watermarks(self._consumer, topic).items()
         }
 
-    def _committed(self, group: str) -> list[Any]:
-        request = [ConsumerGroupTopicPartitions(group)]
+    def _committed(self, group: str, places: Iterable[tuple[str, int]]) -> list[TopicPartition]:
+        if group not in self._groups:
+            self._groups[group] = GroupOffsets(self._bootstrap, group, "stockwire-audit")
         try:
-            (asked,) = self._admin.ask(
-                lambda a: a.list_consumer_group_offsets(request, request_timeout=_TIMEOUT).values()
-            )
-            return list(asked.result(2 * _TIMEOUT).topic_partitions)
+            return self._groups[group].read(places, _TIMEOUT)
         except KafkaException as exc:
-            if exc.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
-                return []
             raise Outage(f"Kafka does not say how far {group} is: {exc.args[0].str()}") from exc
-        except TimeoutError as exc:
-            raise Outage(f"Kafka does not say how far {group} is.") from exc

@@ -59,7 +59,7 @@ def join(stack, settings, database, admin):
     yield make
     database.execute("DELETE FROM inventory.channel WHERE name = ANY(%s)", [made])
     for name in made:
-        eventually(lambda name=name: not read_standings(settings.kafka_bootstrap, name))
+        eventually(lambda name=name: not read_standings(settings, name))
     known = admin.list_topics(timeout=30).topics
     doomed = [channel_topic(name) for name in made if channel_topic(name) in known]
     if doomed:
@@ -68,7 +68,7 @@ def join(stack, settings, database, admin):
 
 
 def states(settings, name):
-    return [s.state for s in read_standings(settings.kafka_bootstrap, name).values()]
+    return [s.state for s in read_standings(settings, name).values()]
 
 
 def is_live(settings, name):

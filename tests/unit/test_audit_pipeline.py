@@ -43,7 +43,7 @@ class Pipeline(KafkaPipeline):
             return self.checkpoint
         return {str(n).encode(): orjson.dumps(told) for n, told in self.marks.items()}
 
-    def _committed(self, group: str) -> list[SimpleNamespace]:
+    def _committed(self, group: str, places) -> list[SimpleNamespace]:
         return self.groups.get(group, [])
 
 
