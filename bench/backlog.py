@@ -12,8 +12,6 @@ from inventory.errors import Outage
 from inventory.groups import GROUPS
 from inventory.topics import STOCK
 
-#: The workers' consumer groups.
-
 _TIMEOUT_SECONDS = 30
 _POLL_SECONDS = 0.1
 

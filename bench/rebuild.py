@@ -31,7 +31,7 @@ def rebuilt(bench: Bench, rate: float, *, shadow: bool) -> Rebuilt:
     end = bench.backlog.end()
 
     def show(stage: Stage) -> None:
-        bench.tick(f"{stage.name}: {stage.done:,} rows")
+        bench.tick(f"{stage.name}: {stage.done:,} done")
 
     with observing(bench.stack.environment()) as observers:
         plan = WorkloadPlan(warehouses=WAREHOUSES)

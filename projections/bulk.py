@@ -83,6 +83,8 @@ def decode_row(name: bytes, text: bytes) -> StockLevel | ChannelOverride:
 def raised(rows: Mapping[bytes, bytes], changes: SkuChanges) -> dict[bytes, bytes]:
     """Rows with those changes in them whose version is not lower than the one that is there.
 
+    Or whose one takes the place of just that one, whatever it is.
+
     Args:
         rows: as `rows_of` gives them.
         changes: from a source that is trusted more than the rows.
@@ -93,9 +95,14 @@ def raised(rows: Mapping[bytes, bytes], changes: SkuChanges) -> dict[bytes, byte
         (_OVERRIDE_PREFIX + channel.encode(), encode_override(override))
         for channel, override in changes.overrides.items()
     ]
+    of_levels, of_overrides = changes.replaced
+    false = {code.encode(): version for code, version in of_levels.items()}
+    false |= {_OVERRIDE_PREFIX + name.encode(): version for name, version in of_overrides.items()}
     for name, text in wanted:
         row = text.encode()
         stored = result.get(name)
+        if name in false and stored is not None and _version(stored) == false[name]:
+            stored = None
         if stored is None or (
             stored != row
             and _version(row) >= _version(stored)
@@ -121,6 +128,7 @@ def build(
     kept: Fields,
     policies: PolicySet,
     partition: int | None,
+    above: int = 0,
 ) -> Sku:
     """Both hashes of a SKU with these rows.
 
@@ -135,6 +143,7 @@ def build(
         kept: the working state that the last projection is taken from, readable or not.
         policies: of all channels that are to be told.
         partition: of the stock topic, that the SKU's changes come from; None leaves what is kept.
+        above: a revision that is counted up from, if anything is other than kept and it is higher.
     """
     levels: dict[str, StockLevel] = {}
     overrides: Mapping[str, ChannelOverride] = NO_OVERRIDES
@@ -163,9 +172,9 @@ def build(
         return Sku(stock, availability_fields(last), anew=False)
     if not levels:
         # Overrides may come before the stock: there is nothing to tell yet.
-        stock[_REVISION] = b"%d" % (revision if same and revision else revision + 1)
+        stock[_REVISION] = b"%d" % (revision if same and revision else max(revision, above) + 1)
         return Sku(stock, [], anew=not same)
-    state = SkuState(sku, revision + 1, levels, last, overrides)
+    state = SkuState(sku, max(revision, above) + 1, levels, last, overrides)
     projection = project(state, policies)
     stock[_REVISION] = b"%d" % projection.revision
     stock[_PUBLISHED] = encode_projection(projection).encode()

@@ -55,6 +55,21 @@ class Fence(NamedTuple):
     suspects: str
 
 
+class Loaded(NamedTuple):
+    """A SKU for a space that nobody reads yet.
+
+    Attributes:
+        wanted: what it must be.
+        suspect: whether the channels may have been told something wrong of it.
+        kept: the working state of that space that this was computed from.
+    """
+
+    sku: str
+    wanted: Sku
+    suspect: bool
+    kept: Fields
+
+
 class Space:
     """One key space. Every method raises `Outage` when Redis does not answer.
 
@@ -74,21 +89,26 @@ class Space:
             return [Kept(fields) for fields in stock]
         return [*map(Kept, stock, self._hashes([availability_key(sku) for sku in skus]))]
 
-    def load(self, skus: Iterable[tuple[str, Sku, bool]], fence: Fence) -> bool:
+    def load(self, skus: Iterable[Loaded], fence: Fence) -> list[str] | None:
         """Write SKUs to a space that nobody but its rebuild writes.
 
         Args:
-            skus: name, what it must be, and whether it is a suspect.
+            skus: each is written if its revision is still the one that was read.
             fence: whose space it must be.
 
         Returns:
-            False if it is another's, or was emptied: then not all is written.
+            The SKUs that another process has written meanwhile: read them again. None if the space
+            is another's, or was emptied: then not all is written.
         """
+        refused: list[str] = []
         for some in _portions(skus, _SKUS_PER_TRIP):
-            calls = [_loading(call, fence) for call in _portions(some, _SKUS_PER_CALL)]
-            if not all(self._call(_LOAD, calls)):
-                return False
-        return True
+            portions = list(_portions(some, _SKUS_PER_CALL))
+            replies = self._call(_LOAD, [_loading(portion, fence) for portion in portions])
+            for portion, reply in zip(portions, replies, strict=True):
+                if reply is None:
+                    return None
+                refused += [portion[position].sku for position in reply]
+        return refused
 
     def replace(self, skus: Iterable[tuple[str, Sku, Fields]]) -> list[str]:
         """Replace both hashes of SKUs, each if its revision is still the one that was read.
@@ -111,7 +131,7 @@ class Space:
             refused += [some[position][0] for position in reply]
         return refused
 
-    def run(self, script: str, keys: Sequence[str], *arguments: str | bytes | int) -> Any:
+    def run(self, script: str, keys: Sequence[str | bytes], *arguments: str | bytes | int) -> Any:
         """Call one of our scripts, by its file's name; its reply."""
         with redis_outages():
             return self._script(script)(keys, arguments)
@@ -183,13 +203,13 @@ def _portions(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
         yield some
 
 
-def _loading(skus: Iterable[tuple[str, Sku, bool]], fence: Fence) -> _Command:
+def _loading(skus: Iterable[Loaded], fence: Fence) -> _Command:
     """The number of keys, the keys and the arguments of `load.lua`."""
     keys: list[str] = [fence.progress, fence.suspects]
     arguments: list[str | bytes] = [fence.owner]
-    for sku, wanted, suspect in skus:
+    for sku, wanted, suspect, kept in skus:
         keys += (stock_key(sku), availability_key(sku))
-        arguments += (sku, "1" if suspect else "0")
+        arguments += (sku, "1" if suspect else "0", kept.get(_REVISION, b""))
         arguments += (str(2 * len(wanted.stock)), str(len(wanted.readers)))
         arguments += chain.from_iterable(wanted.stock.items())
         arguments += wanted.readers

@@ -4,12 +4,13 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import SimpleQueue
+from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
 
 from redis import Redis
@@ -92,17 +93,17 @@ class Crew:
     def __init__(self, job: Job, standing: Standing, processes: int) -> None:
         """Do what is left of a plan."""
         spawn = multiprocessing.get_context("spawn")
+        left = standing.left
         self._stop: Event = spawn.Event()
-        self._parts: SimpleQueue[_Part | None] = spawn.SimpleQueue()
+        # A queue holds 64 KiB before somebody reads it, which is some hundred parts.
+        parts = [(part, standing.positions.get(part), standing.parts[part]) for part in left]
+        taken: Synchronized[int] = spawn.Value("i", 0)
         self._failures: SimpleQueue[str] = spawn.SimpleQueue()
-        for part in standing.left:
-            self._parts.put((part, standing.positions.get(part), standing.parts[part]))
         self._processes: list[BaseProcess] = []
-        for _ in range(min(processes, len(standing.left))):
-            self._parts.put(None)
+        for _ in range(min(processes, len(left))):
             process = spawn.Process(
                 target=_run,
-                args=(job, self._parts, self._failures, self._stop, os.getpid()),
+                args=(job, parts, taken, self._failures, self._stop, os.getpid()),
                 daemon=True,  # a second Ctrl-C does not wait for it
             )
             self._processes.append(process)
@@ -147,12 +148,13 @@ class Crew:
 
 def _run(
     job: Job,
-    parts: "SimpleQueue[_Part | None]",
+    parts: Sequence[_Part],
+    taken: "Synchronized[int]",
     failures: "SimpleQueue[str]",
     stop: Event,
     parent: int,
 ) -> None:
-    """A process: does parts until there are none."""
+    """A process: does parts until all are taken, by whichever process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent tells when to stop
 
     def stopped() -> bool:
@@ -166,14 +168,20 @@ def _run(
         ):
             work = job.work(live, space)
             progress = Progress(space, job.session, job.key)
-            for part, start, end in iter(parts.get, None):
-                if stopped():
-                    return
-                do_part(source, work, progress, (part, start, end), stopped)
+            while (number := _take(taken)) < len(parts) and not stopped():
+                do_part(source, work, progress, parts[number], stopped)
     except RebuildError as exc:
         failures.put(str(exc))
     except StockwireError as exc:
         failures.put(f"{exc} {AGAIN}")
+
+
+def _take(taken: "Synchronized[int]") -> int:
+    """The number of the next part."""
+    with taken.get_lock():
+        number = taken.value
+        taken.value += 1
+    return number
 
 
 def do_part(

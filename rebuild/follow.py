@@ -1,7 +1,7 @@
 """Keeps a loaded shadow up with the workers, audits it, and switches readers to it."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -12,16 +12,21 @@ from projections.checkpoint import read_checkpoints
 from projections.outage import redis_outages
 from rebuild.mend import Check, Load
 from rebuild.policies import Policies
+from rebuild.portion import Portion
 from rebuild.progress import DIFFERING_KEY, Progress
 from rebuild.rows import RowSource
 from rebuild.shadow_space import ShadowSpace, Switched
 from rebuild.tell import being_told, raw_marks, read_marks
-from rebuild.topics import Following, part_of
+from rebuild.topics import Following, ends, part_of
 
 #: Seconds that the last steps get: changes in flight, channels that are being told.
 PATIENCE = 60.0
 #: SKUs that are looked at again at once.
 _AT_ONCE = 1_000
+#: Seconds after which a SKU that still differs is no change on its way: it is loaded again.
+_SETTLED = 5.0
+#: Seconds between two looks at the topics' ends while the shadow is behind.
+_LOOK = 5.0
 
 
 def applied(live: Redis) -> dict[str, int]:
@@ -59,7 +64,9 @@ class Follower:
         self._spaces = spaces
         self._load = load
         self._progress = progress
+        self._bootstrap = bootstrap
         self._following = Following(bootstrap, positions)
+        self._parts = frozenset(positions)
         self.positions: Mapping[str, str] = {}
 
     def close(self) -> None:
@@ -77,30 +84,55 @@ class Follower:
                 has taken over.
         """
         self._following.poll()
-        ends = applied(self._spaces.live)
-        if not ends:
+        reached = applied(self._spaces.live)
+        if not reached:
             raise RebuildError(
                 "Redis has lost its data during the rebuild; the workers restore it by themselves. "
                 "Begin anew with --restart."
             )
-        portion = self._following.upto(ends)
+        if unknown := sorted(reached.keys() - self._parts):
+            raise RebuildError(
+                f"The workers have applied records of {unknown[0]}, which Kafka did not have when "
+                "this run began: if partitions have been added, start it again; if the topic was "
+                "created anew, rebuild once the workers have gone through it."
+            )
+        portion = self._following.upto(reached)
         counts = self._load.take(portion)
         noted = self._progress.reached
         if moved := {part: at for part, at in portion.positions.items() if noted.get(part) != at}:
             self._progress.note(moved, counts)
         self.positions = portion.positions
-        return sum(max(0, end - int(self.positions.get(part, 0))) for part, end in ends.items())
+        return sum(max(0, end - int(self.positions.get(part, 0))) for part, end in reached.items())
 
     def until_close(self, show: Callable[[int, int], None]) -> None:
         """Until the shadow has all that the workers have, for a moment.
 
         Args:
             show: told how many records are left, and how many there were at most.
+
+        Raises:
+            RebuildError: that will never be; see also `step`.
         """
         most = 0
+        look = time.monotonic()
         while left := self.step():
+            if time.monotonic() >= look:
+                self._check_ends()
+                look = time.monotonic() + _LOOK
             most = max(most, left)
             show(left, most)
+
+    def _check_ends(self) -> None:
+        # The checkpoint first: what is applied was in the topic before.
+        reached = applied(self._spaces.live)
+        found = ends(self._bootstrap)
+        for part, offset in sorted(reached.items()):
+            if offset > found.get(part, 0):
+                raise RebuildError(
+                    f"Redis says that the workers have applied {part} up to {offset:,}, but it "
+                    f"ends at {found.get(part, 0):,}: has the topic been deleted and created "
+                    "again? Rebuild once the workers have gone through the new one."
+                )
 
 
 class Switch:
@@ -112,14 +144,17 @@ class Switch:
         follower: Follower,
         policies: Policies,
         conninfo: str,
-        switch: Callable[[Mapping[int, bytes], Mapping[str, str]], Switched],
+        load: Load,
+        switch: Callable[[Sequence[bytes], Mapping[int, bytes], Mapping[str, str]], Switched],
     ) -> None:
-        """Switch by calling `switch` with the marks and positions that were looked at."""
+        """Switch by calling `switch` with the kept keys, marks and positions that were seen."""
         self._spaces = spaces
         self._follower = follower
         self._policies = policies
         self._conninfo = conninfo
+        self._load = load
         self._switch = switch
+        self._settled = time.monotonic() + _SETTLED
 
     def until_done(self, check: Callable[[], None]) -> None:
         """Follow and try until the spaces are switched.
@@ -156,14 +191,17 @@ class Switch:
         told = being_told(read_marks(self._spaces.live), self._policies.digests)
         if told:
             return f"{', '.join(told)}: being told of every SKU (see `stockwire channels`)"
-        # Once more, and nothing between this and the switch: the workers go on all the time.
+        keys = self._spaces.kept_keys()
+        # What the workers did meanwhile; then the little that is left, and nothing between that and
+        # the switch: they go on all the time.
+        self._follower.step()
         if left := self._follower.step():
             return f"the shadow is {left:,} changes behind the workers"
-        switched = self._switch(marks, self._follower.positions)
+        switched = self._switch(keys, marks, self._follower.positions)
         return None if switched is Switched.DONE else f"the workers were faster ({switched})"
 
     def _differing(self, rows: RowSource) -> set[str]:
-        """Of the SKUs that an audit has found, those that still differ."""
+        """Of the SKUs that an audit has found, those that still differ; they are loaded again."""
         redis = self._spaces.shadow
         check = Check(redis, self._policies.all)
         with redis_outages():
@@ -174,11 +212,15 @@ class Switch:
             some = found[start : start + _AT_ONCE]
             changes = rows.of(some)
             # A SKU that Postgres has no longer is its deleted rows.
+            outdated = check.differing(changes)
             wrong = {
-                *check.differing(changes),
+                *outdated,
                 *check.listed([s for s in some if s not in changes]),
             }
             left |= wrong
+            if outdated and time.monotonic() >= self._settled:
+                again = {sku: changes[sku] for sku in outdated}
+                self._load.take(Portion(again, {}, len(again)))
             right = [sku for sku in some if sku not in wrong]
             if right:
                 with redis_outages():

@@ -4,7 +4,7 @@ Each is a `Work`: it looks at what is there, and writes only what must be otherw
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from redis import Redis
@@ -21,9 +21,10 @@ from projections.bulk import (
     rows_of,
     same_but_commit,
 )
+from projections.codec import REVISION
 from projections.outage import redis_outages
 from projections.ports import SkuChanges
-from projections.space import Fence, Kept, Space
+from projections.space import Fence, Kept, Loaded, Space
 from rebuild.portion import Portion
 from rebuild.progress import (
     AGAIN,
@@ -34,7 +35,9 @@ from rebuild.progress import (
     Counts,
 )
 
-#: How often a SKU is looked at that workers keep writing.
+_REVISION = REVISION.encode()
+
+#: How often a SKU is looked at that others keep writing.
 _ATTEMPTS = 40
 #: Looks at what may be on its way.
 _LOOKS = 10
@@ -130,24 +133,35 @@ class Load:
 
         Raises:
             RebuildError: the shadow is another run's, or was emptied.
+            Outage: other processes wrote the same SKUs again and again.
         """
-        skus = list(portion.changes)
-        if not skus:
-            return Counts(portion.records, 0, rejected=portion.rejected)
+        pending = list(portion.changes)
+        for _ in range(_ATTEMPTS):
+            if not pending:
+                skus = len(portion.changes)
+                return Counts(portion.records, skus, rejected=portion.rejected)
+            refused = self._shadow.load(self._loaded(pending, portion.changes), self._fence)
+            if refused is None:
+                raise RebuildError(f"{REFUSALS['owner']} {AGAIN}")
+            pending = refused
+        raise Outage(
+            f"Other processes loaded {len(pending)} SKUs, such as {pending[0]!r}, {_ATTEMPTS} "
+            "times meanwhile."
+        )
+
+    def _loaded(self, skus: Sequence[str], changes: Mapping[str, SkuChanges]) -> Iterator[Loaded]:
         there = self._shadow.read(skus, readers=False)
         told = self._live.read(skus, readers=False)
-        loaded: list[tuple[str, Sku, bool]] = []
         for sku, shadow, live in zip(skus, there, told, strict=True):
-            changes = portion.changes[sku]
-            rows = raised(rows_of(shadow.stock), changes)
+            rows = raised(rows_of(shadow.stock), changes[sku])
             rows |= _commits(rows, live.stock)
             last = live.stock if b":published" in live.stock else shadow.stock
-            wanted = build(sku, rows, last, self._policies, changes.partition)
+            # Other rows under the revision that is there would be missed by who has read it before.
+            there_now = int(shadow.stock.get(_REVISION, b"0"))
+            partition = changes[sku].partition
+            wanted = build(sku, rows, last, self._policies, partition, above=there_now)
             untold = b":published" in wanted.stock and last is not live.stock
-            loaded.append((sku, wanted, wanted.anew or untold))
-        if not self._shadow.load(loaded, self._fence):
-            raise RebuildError(f"{REFUSALS['owner']} {AGAIN}")
-        return Counts(portion.records, len(skus), rejected=portion.rejected)
+            yield Loaded(sku, wanted, wanted.anew or untold, shadow.stock)
 
 
 class Check:

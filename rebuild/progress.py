@@ -9,7 +9,7 @@ from redis import Redis
 from inventory.errors import RebuildError
 from projections.outage import redis_outages
 from projections.space import Space
-from rebuild.session import Session
+from rebuild.session import LOCK_KEY, LOCK_LOST, Session
 
 #: The plan, and how far each part of it is.
 REBUILD_KEY = "stockwire:rebuild"
@@ -88,30 +88,35 @@ class Progress:
         self._space = Space(redis)
         self._session = session
         self._key = key
+        self._seen: str | None = None
         self.reached: dict[str, str] = {}
 
     def read(self) -> dict[str, str]:
         """All of it, empty if there is none."""
         with redis_outages():
             found: dict[Any, Any] = self._redis.hgetall(self._key)
-        return {name.decode(): value.decode() for name, value in found.items()}
+        facts = {name.decode(): value.decode() for name, value in found.items()}
+        self._seen = facts.get(_OWNER, "")
+        return facts
 
     def begin(self, plan: Plan) -> "Standing":
-        """Note a new plan, in the place of any other."""
-        fields: dict[Any, Any] = {**plan.facts, _OWNER: self._session.owner}
+        """Note a new plan, in the place of the one that was last read.
+
+        Raises:
+            RebuildError: another rebuild has taken over since.
+        """
+        fields = dict(plan.facts)
         fields |= {f"{_END}{part}": end for part, end in plan.parts.items()}
         fields |= {f"{_AT}{part}": start for part, start in plan.starts.items()}
-        with redis_outages(), self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.delete(self._key)
-            pipeline.hset(self._key, mapping=fields)
-            pipeline.execute()
-        return self.standing()
+        return self._take({"fields": fields})
 
     def claim(self) -> "Standing":
-        """Go on with what is there: from now on, nobody else's notes are taken."""
-        with redis_outages():
-            self._redis.hset(self._key, _OWNER, self._session.owner)
-        return self.standing()
+        """Go on with what was last read: from now on, nobody else's notes are taken.
+
+        Raises:
+            RebuildError: another rebuild has taken over since.
+        """
+        return self._take({})
 
     def standing(self) -> "Standing":
         """What is there, from which the next note goes on."""
@@ -143,10 +148,31 @@ class Progress:
             raise RebuildError(f"{REFUSALS[reply]} {AGAIN}")
         self.reached |= positions
 
+    def _take(self, asked: dict[str, Any]) -> "Standing":
+        asked["owner"] = self._session.owner
+        if self._seen is not None:
+            asked["seen"] = self._seen
+        if not self._space.run("take.lua", [self._key], orjson.dumps(asked)):
+            raise RebuildError(f"{REFUSALS['owner']} {AGAIN}")
+        return self.standing()
+
     def clear(self) -> None:
-        """Forget it, and everything that is beside it."""
-        with redis_outages():
-            self._redis.delete(*OWN_KEYS)
+        """Forget it, and everything that is beside it; the lock is in the same space.
+
+        Raises:
+            RebuildError: another rebuild has taken over.
+        """
+        if not self._space.run("remove.lua", [LOCK_KEY, *OWN_KEYS], self._session.owner):
+            raise RebuildError(LOCK_LOST)
+
+    def forget(self, key: str) -> None:
+        """Forget one of the keys beside it.
+
+        Raises:
+            RebuildError: another run has taken over, or all is lost.
+        """
+        if not self._space.run("remove.lua", [self._key, key], self._session.owner):
+            raise RebuildError(f"{REFUSALS['owner']} {AGAIN}")
 
 
 class Standing(NamedTuple):
@@ -166,9 +192,9 @@ class Standing(NamedTuple):
 
     @property
     def left(self) -> list[str]:
-        """The parts that are not done."""
+        """The parts that are not done, by name: overrides before the stock, as they are few."""
         done = self._named(_DONE)
-        return [part for part in self.parts if part not in done]
+        return sorted(self.parts.keys() - done.keys())
 
     @property
     def whole(self) -> int | None:

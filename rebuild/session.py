@@ -9,8 +9,10 @@ from typing import Any, NamedTuple, Self
 from uuid import uuid4
 
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import LockNotOwnedError
 from redis.lock import Lock as RedisLock
+from redis.retry import Retry
 
 from inventory.errors import Outage, RebuildError
 from projections.outage import redis_outages
@@ -20,6 +22,8 @@ LOCK_KEY = "stockwire:rebuild:lock"
 
 _LOCK_SECONDS = 15.0
 _BEAT_SECONDS = 5.0
+#: Who leaves waits so long for the lock to be given back.
+_LEAVE_SECONDS = 3.0
 #: A Redis that does not answer for so long is away.
 _REDIS_SECONDS = 20.0
 
@@ -39,8 +43,13 @@ class Session(NamedTuple):
 
 
 def open_redis(url: str) -> Redis:
-    """A client that does not wait for ever."""
-    return Redis.from_url(url, socket_timeout=_REDIS_SECONDS, socket_connect_timeout=_REDIS_SECONDS)
+    """A client that does not wait for ever, nor several times as long: nothing is sent again."""
+    return Redis.from_url(
+        url,
+        socket_timeout=_REDIS_SECONDS,
+        socket_connect_timeout=_REDIS_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+    )
 
 
 def run_id_of(redis: Redis) -> str:
@@ -84,14 +93,14 @@ class Lock:
                     f"A rebuild runs already (host and process {holder.decode()}); wait for it, or "
                     f"{_LOCK_SECONDS:.0f} s if it was killed."
                 )
-        beat = threading.Thread(target=lock._beat, name="lock of the rebuild", daemon=True)
+        beat = threading.Thread(target=lock._keep, name="lock of the rebuild", daemon=True)
         beat.start()
         try:
             yield lock
         finally:
             lock._over.set()
-            beat.join()
-            lock._release()
+            # A Redis that does not answer holds nobody up who wants to leave: the lock expires.
+            beat.join(_LEAVE_SECONDS)
 
     def check(self) -> None:
         """Look whether it is still held.
@@ -104,19 +113,18 @@ class Lock:
             if not self._lock.owned():
                 raise RebuildError(LOCK_LOST)
 
-    def _release(self) -> None:
+    def _keep(self) -> None:
+        """Hold the lock on until all is over, and give it back."""
         try:
+            while not self._over.wait(_BEAT_SECONDS):
+                try:
+                    with redis_outages():
+                        self._lock.reacquire()
+                except Outage:
+                    continue  # the rebuild itself finds out, and says so
             with redis_outages():
                 self._lock.release()
         except LockNotOwnedError:
-            return  # another's by now, or expired
-
-    def _beat(self) -> None:
-        while not self._over.wait(_BEAT_SECONDS):
-            try:
-                with redis_outages():
-                    self._lock.reacquire()
-            except LockNotOwnedError:
-                return  # the next `check` finds out, and says so
-            except Outage:
-                continue  # the rebuild itself finds out, and says so
+            return  # another's by now, or expired; the next `check` finds out, and says so
+        except Outage:
+            return  # it expires

@@ -77,7 +77,6 @@ class Shadow:
             steps.tell(now)
         if standing.facts[SWITCHED] != KEEP:
             self._spaces.clear(steps.session)
-        steps.lock.check()
         progress.clear()
         return True
 
@@ -103,10 +102,8 @@ class Shadow:
             with steps.timed("switching"):
                 if steps.policies().digests != policies.digests:
                     return False
-                switch = partial(
-                    spaces.switch, steps.session, spaces.kept_keys(), keep=steps.options.keep
-                )
-                Switch(spaces, follower, policies, steps.conninfo, switch).until_done(
+                switch = partial(spaces.switch, steps.session, keep=steps.options.keep)
+                Switch(spaces, follower, policies, steps.conninfo, load, switch).until_done(
                     steps.lock.check
                 )
         return True
@@ -119,9 +116,9 @@ class Shadow:
         """Compare the shadow with Postgres, and follow meanwhile."""
         steps, shadow = self._steps, self._spaces.shadow
         progress.note({}, audited="")
-        with redis_outages():
-            shadow.delete(DIFFERING_KEY)
+        progress.forget(DIFFERING_KEY)
         audit = Progress(shadow, steps.session, AUDIT_KEY)
+        audit.read()  # of an earlier run, or none: that is what is replaced
         audit.begin(row_plan(steps.conninfo, 2 * steps.options.processes))
         steps.do(
             Task.CHECK,

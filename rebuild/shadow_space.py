@@ -1,8 +1,9 @@
 """The second key space: another logical database of the same Redis, and the switch to it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from itertools import chain
+from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
@@ -10,7 +11,7 @@ from redis.exceptions import ResponseError
 
 from inventory.errors import RebuildError
 from projections.checkpoint import CHECKPOINT_KEY
-from projections.marks import MARKS_KEY
+from projections.marks import MARKS_KEY, REFUSALS_KEY
 from projections.outage import redis_outages
 from projections.space import Space
 from rebuild.progress import AGAIN, DIFFERING_KEY, OWN_KEYS, REBUILD_KEY, REFUSALS
@@ -18,6 +19,10 @@ from rebuild.session import LOCK_KEY, LOCK_LOST, Session, open_redis
 
 #: Keys that stay where they are found are looked for in steps of so many.
 _COUNT = 5_000
+#: What the keys of SKUs begin with: no other key is swapped.
+_OF_SKUS = (b"stock:{", b"availability:{")
+#: The keys that only a space has that workers use, or have used.
+_LIVE_KEYS = (CHECKPOINT_KEY, MARKS_KEY)
 
 
 class Switched(StrEnum):
@@ -34,9 +39,18 @@ class Switched(StrEnum):
     """SKUs of it are known to differ from Postgres."""
     BEHIND = "behind"
     """The workers have applied more than the shadow has."""
+    LIVE = "live"
+    """Another stack uses the shadow's database."""
     MARKS = "marks"
     """What channels were told of has changed since it was looked at."""
 
+
+#: Why a database is no shadow.
+_IN_USE = (
+    "Database {number} of Redis is in use: workers have written to it. If it is another stack's, "
+    "rebuild in place, or give one of the two another database (STOCKWIRE_REDIS_URL); if it was "
+    "left there by --keep and nobody needs it, `redis-cli -n {number} FLUSHDB`."
+)
 
 #: What waiting does not mend.
 _FINAL = {
@@ -44,6 +58,9 @@ _FINAL = {
     Switched.SERVER: f"{REFUSALS['server']} {AGAIN}",
     Switched.LOST: f"{REFUSALS['lost']} {AGAIN}",
 }
+
+#: What a record says of itself that is a shadow's (`mode`).
+IN_SHADOW = "shadow"
 
 #: The fact of a record that was switched with its shadow, until channels are told and the old key
 #: space is gone; and what it says if that one is to stay.
@@ -102,15 +119,17 @@ class ShadowSpace:
                 ) from exc
             if size and size == self.shadow.exists(*OWN_KEYS[1:]):
                 # An audit's last word, written after another run had emptied it.
-                self.shadow.flushdb()
-                size = 0
+                size -= self.shadow.delete(*OWN_KEYS[1:])
             if not size:
                 self._check_memory()
                 return False
-            if not self.shadow.exists(REBUILD_KEY):
+            facts: dict[Any, Any] = self.shadow.hgetall(REBUILD_KEY)
+            if self.shadow.exists(*_LIVE_KEYS) or SWITCHED.encode() in facts:
+                raise RebuildError(_IN_USE.format(number=self._other))
+            if facts.get(b"mode") != IN_SHADOW.encode():
                 raise RebuildError(
                     f"Database {self._other} of Redis holds {size:,} keys that are not of a "
-                    "rebuild that can go on; if nobody needs them, "
+                    "rebuild in a shadow that can go on; if nobody needs them, "
                     f"`redis-cli -n {self._other} FLUSHDB`."
                 )
         return True
@@ -119,22 +138,32 @@ class ShadowSpace:
         """Empty the shadow, without holding Redis up.
 
         Raises:
-            RebuildError: another rebuild has taken over.
+            RebuildError: another rebuild has taken over, or another stack uses its database.
         """
-        if not Space(self.live).run("empty.lua", [LOCK_KEY], self._other, session.owner):
+        keys = (LOCK_KEY, REBUILD_KEY, *_LIVE_KEYS)
+        reply = Space(self.live).run("empty.lua", keys, self._number, self._other, session.owner)
+        if reply == b"live":
+            raise RebuildError(_IN_USE.format(number=self._other))
+        if reply != b"emptied":
             raise RebuildError(LOCK_LOST)
 
-    def kept_keys(self) -> list[str]:
-        """Keys of the live space that are not of a SKU: they stay when the spaces are switched."""
+    def kept_keys(self) -> list[bytes]:
+        """Keys of the live space that are not of a SKU: they stay when the spaces are switched.
+
+        It takes a fraction of a second per million keys. Ours are among them also if they are not
+        there: they may be written before the switch.
+        """
         with redis_outages():
-            found = {key.decode() for key in self.live.scan_iter(match="stockwire:*", count=_COUNT)}
-        first = [LOCK_KEY, CHECKPOINT_KEY, MARKS_KEY]
-        return [*first, *sorted(found - {*OWN_KEYS, *first})]
+            found = {
+                key for key in self.live.scan_iter(count=_COUNT) if not key.startswith(_OF_SKUS)
+            }
+        first = [name.encode() for name in (LOCK_KEY, *_LIVE_KEYS, REFUSALS_KEY)]
+        return [*first, *sorted(found - {name.encode() for name in OWN_KEYS} - {*first})]
 
     def switch(
         self,
         session: Session,
-        keys: list[str],
+        keys: Sequence[bytes],
         marks: Mapping[int, bytes],
         positions: Mapping[str, str],
         *,
@@ -162,6 +191,8 @@ class ShadowSpace:
             *chain.from_iterable(positions.items()),
         )
         switched = Switched(reply.decode())
+        if switched is Switched.LIVE:
+            raise RebuildError(_IN_USE.format(number=self._other))
         if switched in _FINAL:
             raise RebuildError(_FINAL[switched])
         return switched

@@ -15,6 +15,7 @@ from rebuild.policies import Policies, read_policies
 from rebuild.progress import REBUILD_KEY, Plan, Progress, Standing
 from rebuild.rows import row_plan
 from rebuild.session import Lock, Session
+from rebuild.shadow_space import IN_SHADOW
 from rebuild.tell import read_marks, tell_again
 from rebuild.topics import topic_plan
 
@@ -56,7 +57,7 @@ class Steps:
     def is_asked(self) -> dict[str, str]:
         """What a record must say of itself to be of the same kind."""
         mode, source = self.options.shadow, self.options.source
-        return {"mode": "shadow" if mode else "in place", "source": source.value}
+        return {"mode": IN_SHADOW if mode else "in place", "source": source.value}
 
     def resumed(self, progress: Progress) -> Standing | None:
         """An earlier run that is gone on with.
@@ -68,7 +69,7 @@ class Steps:
         if not facts:
             return None
         if any(facts.get(name) != value for name, value in self.is_asked.items()):
-            mode = " --shadow" if facts.get("mode") == "shadow" else ""
+            mode = " --shadow" if facts.get("mode") == IN_SHADOW else ""
             before = f"--from {facts.get('source')}{mode}"
             raise RebuildError(
                 f"A rebuild with {before} was interrupted: go on with the same options, or begin "

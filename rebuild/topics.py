@@ -9,11 +9,11 @@ from audit.topics import kafka_outages, open_consumer, watermarks
 from connectors.envelope import read_stock_change
 from connectors.policy_envelope import read_override_change
 from inventory.errors import InvalidEvent, Outage
-from inventory.groups import LEDGER, REPAIR
+from inventory.groups import LEDGER, REPAIR, replaced_version
 from inventory.policy import ChannelOverride
 from inventory.stock import StockLevel, level_of
 from inventory.topics import CHANNEL_SKU, STOCK
-from projections.ports import Changes, SkuChanges
+from projections.ports import NOTHING_REPLACED, Changes, Replaced, SkuChanges
 from rebuild.portion import Portion
 from rebuild.progress import Plan
 
@@ -152,10 +152,13 @@ class Following:
         with kafka_outages():
             messages = self._consumer.consume(RECORDS, timeout=_FOLLOW)
         for message in messages:
+            offset = next_offset(message)
             part = part_of(message.topic() or "", message.partition() or 0)
+            if part not in self._reached:
+                continue  # an error that passes, of all partitions
             if part in self._full:
                 continue  # fetched before it was full, and fetched again after
-            self._reached[part] = max(self._reached[part], next_offset(message))
+            self._reached[part] = max(self._reached[part], offset)
             if message.error() is None:
                 self._waiting[part].append(message)
                 if len(self._waiting[part]) >= _WAITING:
@@ -212,9 +215,13 @@ def next_offset(message: Message) -> int:
 
 
 def portion_of(records: Iterable[Message], positions: Mapping[str, str]) -> Portion:
-    """Records as changes: the latest version of each row, by SKU."""
+    """Records as changes: the latest version of each row, by SKU.
+
+    A version that the auditor says is false gives way, as in `stream.changes.conflate`.
+    """
     levels: dict[str, dict[str, StockLevel]] = {}
     overrides: dict[str, dict[str, ChannelOverride]] = {}
+    replaced: dict[str, tuple[dict[str, int], dict[str, int]]] = {}
     partitions: dict[str, int] = {}
     count = rejected = 0
     for record in records:
@@ -224,34 +231,50 @@ def portion_of(records: Iterable[Message], positions: Mapping[str, str]) -> Port
         if value is None or (headers and (REPAIR, LEDGER.encode()) in headers):
             continue
         try:
+            false = replaced_version(dict(headers)) if headers else None
             if record.topic() == CHANNEL_SKU:
-                sku = _take_override(value, overrides)
+                sku, about = _take_override(value, overrides, false)
             else:
-                sku = _take_level(value, levels)
+                sku, about = _take_level(value, levels, false)
         except InvalidEvent:
             rejected += 1  # the workers have set it aside
             continue
         partitions[sku] = record.partition() or 0
+        if false is not None:
+            of = replaced.setdefault(sku, ({}, {}))
+            of[record.topic() == CHANNEL_SKU][about] = false
     changes: Changes = {
-        sku: SkuChanges(levels.get(sku, {}), overrides.get(sku, {}), partition)
+        sku: SkuChanges(
+            levels.get(sku, {}),
+            overrides.get(sku, {}),
+            partition,
+            replaced=Replaced(*replaced[sku]) if sku in replaced else NOTHING_REPLACED,
+        )
         for sku, partition in partitions.items()
     }
     return Portion(changes, positions, count, rejected)
 
 
-def _take_level(value: bytes, levels: dict[str, dict[str, StockLevel]]) -> str:
+def _take_level(
+    value: bytes, levels: dict[str, dict[str, StockLevel]], false: int | None
+) -> tuple[str, str]:
+    """The SKU and the warehouse that it is about."""
     change = read_stock_change(value)
     rows = levels.setdefault(change.sku, {})
     known = rows.get(change.warehouse)
-    if known is None or change.version >= known.version:
+    if known is None or known.version == false or change.version >= known.version:
         rows[change.warehouse] = level_of(change)
-    return change.sku
+    return change.sku, change.warehouse
 
 
-def _take_override(value: bytes, overrides: dict[str, dict[str, ChannelOverride]]) -> str:
+def _take_override(
+    value: bytes, overrides: dict[str, dict[str, ChannelOverride]], false: int | None
+) -> tuple[str, str]:
+    """The SKU and the channel that it is about."""
     change = read_override_change(value)
     own = overrides.setdefault(change.sku, {})
     known = own.get(change.channel)
-    if known is None or change.override.version >= known.version:
+    version = change.override.version
+    if known is None or known.version == false or version >= known.version:
         own[change.channel] = change.override
-    return change.sku
+    return change.sku, change.channel

@@ -6,7 +6,7 @@
 -- ARGV   live database, shadow database, who must have the lock, the run of the server that was
 --        written to, what "switched" is noted as, the marks as they were as JSON, then n times:
 --        "<topic>/<partition>", next offset that the shadow must have noted
--- reply  'switched', or why not: 'lock', 'server', 'lost', 'differing', 'behind' or 'marks'
+-- reply  'switched', or why not: 'lock', 'server', 'live', 'lost', 'differing', 'behind' or 'marks'
 
 local PROGRESS, DIFFERING, LOCK, CHECKPOINT, MARKS = 1, 2, 3, 4, 5
 
@@ -25,10 +25,21 @@ if string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') ~= run_id then
   return 'server'
 end
 
+-- Whoever has lost the reply may ask again.
+local before = redis.call('HMGET', KEYS[PROGRESS], 'owner', 'switched')
+if before[1] == owner and before[2] then
+  return 'switched'
+end
+
 redis.call('SELECT', shadow)
 local flat = redis.call('HGETALL', KEYS[PROGRESS])
 local differing = redis.call('SCARD', KEYS[DIFFERING])
+-- Another stack has begun to use this database meanwhile.
+local used = redis.call('EXISTS', KEYS[CHECKPOINT], KEYS[MARKS])
 redis.call('SELECT', live)
+if used > 0 then
+  return 'live'
+end
 local progress = {}
 for i = 1, #flat, 2 do
   progress[flat[i]] = flat[i + 1]

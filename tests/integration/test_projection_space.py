@@ -1,6 +1,10 @@
 """Both hashes of many SKUs in a Redis of the test's own: bulk-written, mended, and switched."""
 
 import asyncio
+import os
+import signal
+import time
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -14,10 +18,11 @@ from inventory.names import stock_key
 from inventory.policy import ChannelOverride
 from inventory.stock import StockLevel
 from projections.checkpoint import CHECKPOINT_KEY
-from projections.marks import MARKS_KEY
+from projections.marks import MARKS_KEY, REFUSALS_KEY
 from projections.ports import SkuChanges
 from projections.space import Space
 from projections.writer import ProjectionWriter
+from rebuild import follow, session
 from rebuild.mend import Check, Load, Mend, is_right, wanted_of
 from rebuild.options import Options, Result
 from rebuild.portion import Portion
@@ -29,7 +34,7 @@ from rebuild.progress import (
     Plan,
     Progress,
 )
-from rebuild.session import LOCK_KEY, Lock, Session, run_id_of
+from rebuild.session import LOCK_KEY, Lock, Session, open_redis, run_id_of
 from rebuild.shadow import Shadow
 from rebuild.shadow_space import ShadowSpace, Switched, url_of
 from stockwire_client.names import availability_key
@@ -282,6 +287,40 @@ def test_a_check_finds_what_differs_from_postgres(world: World):
     assert check.listed([right, missing, "never there"]) == [right, missing]
 
 
+def loads_between(world: World, theirs, ours):
+    """Load `ours`, while another process loads `theirs` between the look and the write."""
+    shadow = world.redis[SHADOW]
+    shadow.hset(REBUILD_KEY, "owner", OWNER)
+    load = Load(world.redis[LIVE], shadow, POLICIES, OWNER)
+    write, meanwhile = load._shadow.load, [theirs]
+
+    def late(loaded, fence):
+        looked = list(loaded)
+        if meanwhile:
+            world.load(meanwhile.pop())
+        return write(looked, fence)
+
+    load._shadow.load = late
+    return load.take(Portion(ours, {}, len(ours)))
+
+
+@pytest.mark.parametrize("before", [{}, {"lon": level(2, 1)}])
+def test_two_processes_that_load_one_sku_at_once_lose_nothing(world: World, before):
+    """One from its overrides and one from its stock, whose live numbers are others."""
+    sku = fresh_sku()
+    world.write({sku: SkuChanges({"ams": level(2, 99)})}, LIVE)
+    own = {"web": ChannelOverride(2, NOW, blocked=True)}
+    rows = {"ams": level(4, 10), "nyc": level(4, 5)}
+    if before:
+        world.load({sku: SkuChanges(before)})
+    loads_between(world, {sku: SkuChanges({}, own)}, {sku: SkuChanges(rows, partition=1)})
+    stock, readers = world.hashes(SHADOW, sku)
+    assert {b"ams", b"nyc", b":override:web"} <= stock.keys()
+    rows_there = {sku: SkuChanges({**before, **rows}, own)}
+    assert Check(world.redis[SHADOW], POLICIES).differing(rows_there) == []
+    assert readers[b"web"] == b"0"
+
+
 class Swap:
     """A live space and a shadow with a SKU each, ready to be switched."""
 
@@ -294,18 +333,22 @@ class Swap:
         self.live.hset(CHECKPOINT_KEY, mapping={"stock/0": 5, ":version": 12, ":begun": 1})
         self.live.hset(MARKS_KEY, "0", b'{"web":"abc"}')
         self.live.set("stockwire:other", "kept")
+        self.live.set(b"somebody's \xff", "kept, too", px=60_000)
         self.live.set(LOCK_KEY, OWNER, px=60_000)
         progress = Progress(self.shadow, self.session)
-        progress.begin(Plan(PARTS, dict.fromkeys(PARTS, "0"), {"policies": "these"}))
+        facts = {"policies": "these", "mode": "shadow"}
+        progress.begin(Plan(PARTS, dict.fromkeys(PARTS, "0"), facts))
         progress.note({"stock/0": "5"})
         for part in PARTS:
             progress.note({}, done=part)
         progress.note({}, audited="1")
 
-    def switch(self, offset="5", marks=b'{"web":"abc"}', partition=0, session=None, keep=False):
+    def switch(
+        self, offset="5", marks=b'{"web":"abc"}', partition=0, session=None, keep=False, keys=None
+    ):
         return self.spaces.switch(
             session or self.session,
-            self.spaces.kept_keys(),
+            self.spaces.kept_keys() if keys is None else keys,
             {partition: marks},
             {"stock/0": offset, "stock/1": "0"},
             keep=keep,
@@ -333,8 +376,44 @@ def test_readers_are_switched_and_what_is_beside_the_skus_stays(swap: Swap):
     }
     assert swap.live.hgetall(MARKS_KEY) == {b"0": b'{"web":"abc"}'}
     assert swap.live.get("stockwire:other") == b"kept"
+    assert swap.live.get(b"somebody's \xff") == b"kept, too"
+    assert swap.live.pttl(b"somebody's \xff") > 0
     assert swap.live.pttl(LOCK_KEY) > 0
     assert swap.shadow.hget("availability:{SKU}", "web") == b"live"
+
+
+def test_what_a_worker_writes_between_look_and_switch_stays(swap: Swap):
+    keys = swap.spaces.kept_keys()
+    swap.live.hset(REFUSALS_KEY, "worker|topic", "{}")
+    assert swap.switch(keys=keys) is Switched.DONE
+    assert swap.live.hgetall(REFUSALS_KEY) == {b"worker|topic": b"{}"}
+
+
+def test_a_switch_whose_reply_was_lost_is_done(swap: Swap):
+    assert swap.switch() is Switched.DONE
+    assert swap.switch() is Switched.DONE
+    assert swap.live.hget("availability:{SKU}", "web") == b"shadow"
+
+
+def test_what_differs_for_long_is_loaded_again_and_then_switched_to(swap: Swap, world, monkeypatch):
+    monkeypatch.setattr(follow, "_SETTLED", 0.0)
+    sku = fresh_sku()
+    whole = {sku: SkuChanges({"ams": level(4, 10), "nyc": level(4, 5)})}
+    world.write(whole, LIVE)
+    load = Load(swap.live, swap.shadow, POLICIES, OWNER)
+    load.take(Portion({sku: SkuChanges({"ams": level(4, 10)})}, {}, 1))
+    swap.shadow.sadd(DIFFERING_KEY, sku)
+    follower = SimpleNamespace(step=lambda: 0, positions={"stock/0": "5", "stock/1": "0"})
+    policies = SimpleNamespace(all=POLICIES, digests={"web": "abc"})
+    attempt = partial(swap.spaces.switch, swap.session, keep=False)
+    switch = follow.Switch(swap.spaces, follower, policies, "", load, attempt)
+    rows = SimpleNamespace(of=lambda skus: {sku: whole[sku] for sku in skus})
+    before = world.hashes(LIVE, sku)
+    assert "not as Postgres says" in switch._attempt(rows)
+    swap.assert_live_is_served()
+    assert switch._attempt(rows) is None
+    assert swap.live.hget("availability:{SKU}", "web") == b"shadow"
+    assert world.hashes(LIVE, sku) == before
 
 
 def workers_go_on(swap: Swap):
@@ -435,7 +514,6 @@ class Finishing:
         self.live, self.session = swap.live, swap.session
         self.options = Options(shadow=True)
         self.result = Result(self.options.source, True)
-        self.lock = self
         self.told = 0
         self._policies = SimpleNamespace(fingerprint=fingerprint)
         self._dies = dies
@@ -447,9 +525,6 @@ class Finishing:
         if self._dies:
             raise KilledError
         self.told += 1
-
-    def check(self):
-        pass
 
 
 @pytest.mark.parametrize("keep", [False, True])
@@ -491,6 +566,55 @@ def test_a_database_with_something_else_in_it_is_no_shadow(swap: Swap):
     assert swap.shadow.dbsize() == 0
 
 
+def has_a_checkpoint(swap: Swap):
+    swap.shadow.hset(CHECKPOINT_KEY, "stock/0", 7)
+
+
+def has_marks(swap: Swap):
+    swap.shadow.hset(MARKS_KEY, "0", b"{}")
+
+
+def was_switched_to(swap: Swap):
+    swap.shadow.hset(REBUILD_KEY, "switched", "drop")
+
+
+def is_rebuilt_in_place(swap: Swap):
+    swap.shadow.hset(REBUILD_KEY, "mode", "in place")
+
+
+@pytest.mark.parametrize("use", [has_a_checkpoint, has_marks, was_switched_to, is_rebuilt_in_place])
+def test_another_stack_s_live_database_is_no_shadow(swap: Swap, use):
+    """Its own rebuild was stopped, in place or after its switch."""
+    use(swap)
+    with pytest.raises(RebuildError, match=r"is in use|not of a rebuild in a shadow"):
+        swap.spaces.check()
+
+
+@pytest.mark.parametrize("use", [has_a_checkpoint, has_marks])
+def test_a_database_that_another_stack_uses_meanwhile_is_left_alone(swap: Swap, use):
+    use(swap)
+    before = swap.shadow.dbsize()
+    with pytest.raises(RebuildError, match="is in use"):
+        swap.spaces.clear(swap.session)
+    with pytest.raises(RebuildError, match="is in use"):
+        swap.switch()
+    assert swap.shadow.dbsize() == before
+    swap.assert_live_is_served()
+
+
+def test_a_run_that_was_paused_for_too_long_forgets_nothing_of_the_next(swap: Swap):
+    for redis in (swap.live, swap.shadow):
+        redis.hset(REBUILD_KEY, "owner", "that run")
+        redis.sadd(DIFFERING_KEY, "SKU")
+    swap.live.set(LOCK_KEY, "that run")
+    with pytest.raises(RebuildError, match="lock of the rebuild was lost"):
+        Progress(swap.live, swap.session).clear()
+    with pytest.raises(RebuildError, match="Another rebuild has taken over"):
+        Progress(swap.shadow, swap.session).forget(DIFFERING_KEY)
+    assert swap.live.exists(REBUILD_KEY, DIFFERING_KEY) == 2
+    assert swap.shadow.exists(REBUILD_KEY, DIFFERING_KEY) == 2
+
+
 def test_there_must_be_such_a_database_and_memory_for_it(world: World):
     beyond = ShadowSpace(world.url, 99)
     with pytest.raises(RebuildError, match="no database 99"):
@@ -512,6 +636,24 @@ def test_one_rebuild_at_a_time(world: World):
     with Lock.held(redis), pytest.raises(RebuildError, match="runs already"), Lock.held(redis):
         pass
     assert not redis.exists(LOCK_KEY)
+
+
+def test_who_leaves_does_not_wait_for_a_redis_that_is_silent(tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "_LEAVE_SECONDS", 0.5)
+    with own_redis(tmp_path, PORT + 5) as url, open_redis(url) as redis:
+        server = redis.info("server")["process_id"]
+        started = time.monotonic()
+
+        def interrupted():
+            os.kill(server, signal.SIGSTOP)
+            raise KeyboardInterrupt
+
+        try:
+            with pytest.raises(KeyboardInterrupt), Lock.held(redis):
+                interrupted()
+            assert time.monotonic() - started < 5
+        finally:
+            os.kill(server, signal.SIGCONT)
 
 
 def test_a_lock_that_is_another_s_is_found_out_and_left_alone(world: World):

@@ -186,6 +186,23 @@ def test_nothing_is_noted_once_all_is_lost_or_another_run_has_taken_over(spaces)
     assert shadow.dbsize() == 0
 
 
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("take", [Progress.claim, lambda late: late.begin(Plan({}, {}, {}))])
+def test_a_run_that_was_paused_before_it_began_takes_nothing_from_the_next(spaces, before, take):
+    _, shadow, _ = spaces
+    shadow.flushdb()
+    if before:
+        begun(shadow, "killed run")
+    late = Progress(shadow, Session(OWNER, run_id_of(shadow)))
+    late.read()
+    following = begun(shadow, "next run")
+    following.note({PART: "10"})
+    found = following.read()
+    with pytest.raises(RebuildError, match="Another rebuild has taken over"):
+        take(late)
+    assert following.read() == found
+
+
 def test_a_note_whose_reply_was_lost_counts_once(spaces):
     _, shadow, _ = spaces
     progress = begun(shadow)
