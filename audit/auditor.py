@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from typing import Self
 
 from redis import Redis
@@ -10,7 +11,7 @@ from redis.exceptions import ResponseError
 
 from audit.compare import compare, is_rejected
 from audit.postgres import read_latest_change, read_stock
-from audit.projection import read_projection
+from audit.projection import departed, read_marks, read_projection
 from audit.report import MAX_EXAMPLES, AuditReport
 from audit.topics import TopicReader
 from inventory.policy import ChannelKind
@@ -60,7 +61,11 @@ class Auditor:
         """
         stock = read_stock(self._conninfo)
         channels = [p.name for p in stock.policies if p.kind is ChannelKind.AVAILABILITY]
+        leaving = departed(read_marks(self._redis), channels)
         projection = read_projection(self._redis, channels)
+        # What is being taken out of every SKU is no drift until that has ended.
+        strays = {name: of for name, of in projection.strays.items() if name not in leaving}
+        projection = replace(projection, strays=strays)
         topics = {p.topic: self._reader(p.topic, p.kind).snapshot() for p in stock.policies}
         return compare(stock, projection, topics, examples)
 

@@ -53,7 +53,8 @@ class ProjectionSnapshot:
         rows: of the working state, without those marked as deleted.
         channels: by channel, what readers get of each SKU listed there.
         overrides: of the working state, by SKU and channel, without those marked as deleted.
-        strays: what readers find under names that are no channel's, by that name.
+        strays: what readers find under names that are no channel's, by that name; a channel that
+            is still being taken out of every SKU is to be left out by who knows of it.
     """
 
     rows: Mapping[Key, Fields]

@@ -1,15 +1,18 @@
 """Reads the Redis projection for an audit: whatever is there, expected or not."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar, cast
 
+import orjson
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from audit.compare import ProjectionSnapshot, override_fields, row_fields
+from audit.compare import ProjectionSnapshot, is_rejected, override_fields, row_fields
 from audit.report import Fields, Key, unreadable
 from inventory.names import stock_key
 from inventory.policy import AS_OF
+from projections.codec import OVERRIDE_PREFIX
+from projections.marks import MARKS_KEY
 from projections.outage import redis_outages
 from projections.reader import AvailabilityReader
 from projections.states import read_states
@@ -33,8 +36,9 @@ def read_projection(
 ) -> ProjectionSnapshot:
     """All of the working state, and what readers get of these availability channels.
 
-    What cannot be decoded is found as `{"unreadable": why}`; of the working state that is a whole
-    SKU, under the key without a warehouse.
+    What cannot be decoded is found as `{"unreadable": why}`; of the working state that is a row or
+    an override with the version that it seems to have, and under the key without a warehouse all
+    else.
 
     Args:
         redis: a client with `decode_responses=False`.
@@ -62,13 +66,27 @@ def _working_state(
         if isinstance(state, Exception):
             rows[Key(sku)] = unreadable(state)
             continue
+        odd = {*state.unreadable}
         for warehouse, level in state.levels.items():
-            if not level.deleted:
+            if warehouse in odd and not is_rejected(sku, warehouse):
+                odd.remove(warehouse)
+                rows[Key(sku, warehouse)] = _unreadable_row(level.version)
+            elif not level.deleted:
                 rows[Key(sku, warehouse)] = row_fields(level)
         for channel, override in state.overrides.items():
-            if not override.deleted:
+            field = f"{OVERRIDE_PREFIX}{channel}"
+            if field in odd:
+                odd.remove(field)
+                overrides[Key(sku, channel)] = _unreadable_row(override.version)
+            elif not override.deleted:
                 overrides[Key(sku, channel)] = override_fields(override)
+        if odd:
+            rows[Key(sku)] = unreadable(ValueError(", ".join(sorted(odd))))
     return rows, overrides
+
+
+def _unreadable_row(version: int) -> Fields:
+    return {**unreadable(ValueError("no worker has written this")), "version": version}
 
 
 def _channels(
@@ -121,6 +139,32 @@ def _strays(
             place = name if channel in channels else channel
             found.setdefault(place, {}).setdefault(Key(sku), {})[name] = value
     return {place: dict(of) for place, of in found.items()}
+
+
+def read_marks(redis: Redis) -> dict[int, dict[str, str]]:
+    """What each partition's SKUs have been told of (`projections.marks`).
+
+    Args:
+        redis: a client with `decode_responses=False`.
+
+    Raises:
+        Outage: Redis does not answer.
+    """
+    with redis_outages():
+        fields = cast("Mapping[bytes, bytes]", redis.hgetall(MARKS_KEY))
+    return {int(partition): orjson.loads(told) for partition, told in fields.items()}
+
+
+def departed(marks: Mapping[int, Mapping[str, str]], channels: Iterable[str]) -> set[str]:
+    """Channels that are gone, and are still being taken out of every SKU.
+
+    Also those that are only marked as behind or begun.
+
+    Args:
+        marks: as `read_marks` has them.
+        channels: names of the availability channels that there are.
+    """
+    return {name for told in marks.values() for name in told} - {*channels}
 
 
 def _fields(state: ChannelAvailability | Exception) -> Fields:

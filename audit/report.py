@@ -44,7 +44,8 @@ class PlaceReport(NamedTuple):
     """One place compared.
 
     Attributes:
-        place: `redis stock`, `redis overrides`, `redis <channel>` or `topic <name>`.
+        place: `redis stock`, `redis overrides`, `redis <channel>` or `topic <name>`; of what
+            readers find under the name of no channel `redis <name>`.
         compared: rows or SKUs that should be there, and those that are there and should not be.
         drift: how many of them are not as they should be.
         expired: rows of a ledger that changed last before its topic's retention; not compared.

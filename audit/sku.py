@@ -82,8 +82,10 @@ def read_state(redis: Redis, sku: str) -> SkuState:
 
     Raises:
         Outage: Redis does not answer.
-        ValueError, KeyError, TypeError: no worker of ours has written it
-            (`audit.projection.UNREADABLE` has them all).
+        ValueError, ResponseError: no worker of ours has written all of it
+            (`audit.projection.UNREADABLE` has both).
     """
     (state,) = read_states(redis, [sku])
+    if state.unreadable:
+        raise ValueError(f"no worker has written {', '.join(map(repr, state.unreadable))}")
     return state

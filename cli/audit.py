@@ -1,5 +1,6 @@
 """`stockwire audit`: is every row everywhere as Postgres says?"""
 
+import json
 import sys
 from datetime import UTC, datetime
 from typing import Annotated
@@ -64,7 +65,7 @@ def audit(
             repair(settings, auditor)
             report = auditor.audit_until_settled(max(patience, 30.0))
     if as_json:
-        print(orjson.dumps(as_dict(report)).decode())
+        print(as_json_text(report))
     else:
         print_report(report, Console(markup=False))
     if report.drift:
@@ -169,6 +170,11 @@ def as_dict(report: AuditReport) -> dict[str, object]:
         ],
         "examples": [example._asdict() for example in report.examples()],
     }
+
+
+def as_json_text(report: AuditReport) -> str:
+    """The report as JSON; orjson takes no false version of 20 digits."""
+    return json.dumps(as_dict(report), ensure_ascii=False)
 
 
 def _text(fields: Fields | None) -> str:

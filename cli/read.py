@@ -16,6 +16,7 @@ from rich.table import Table
 
 from audit.postgres import read_policies
 from audit.projection import UNREADABLE
+from audit.sku import read_state
 from cli.follow import ChannelMessage, follow
 from inventory.errors import AuditError, NotFound
 from inventory.names import stock_key
@@ -23,7 +24,6 @@ from inventory.policy import ChannelPolicy
 from inventory.projection import SkuState
 from inventory.settings import load_settings
 from projections.reader import AvailabilityReader
-from projections.states import read_states
 from stockwire_client.names import availability_key
 from stockwire_client.reader import ChannelAvailability
 
@@ -46,7 +46,7 @@ def get(
     with Redis.from_url(str(load_settings().redis_url)) as redis:
         try:
             channels = AvailabilityReader(redis).get_all(sku)
-            (state,) = read_states(redis, [sku])
+            state = read_state(redis, sku)
         except UNREADABLE as exc:
             raise AuditError(
                 f"What Redis has of {sku} was not written by Stockwire ({exc}): delete "

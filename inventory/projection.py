@@ -81,6 +81,8 @@ class SkuState(NamedTuple):
         overrides: what it has of its own, by channel, deleted rows included.
         partition: of the stock topic, that its latest change came from; None before the first.
         alerted: version of the last projection whose alerts are known to be published.
+        unreadable: fields that no writer of ours has written. A row among them is a deleted one in
+            `levels`, and an override blocks the SKU: too little is promised, never too much.
     """
 
     sku: str
@@ -90,6 +92,7 @@ class SkuState(NamedTuple):
     overrides: Mapping[str, ChannelOverride] = NO_OVERRIDES
     partition: int | None = None
     alerted: int = 0
+    unreadable: tuple[str, ...] = ()
 
     @property
     def unalerted(self) -> SkuProjection | None:

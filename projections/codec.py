@@ -8,11 +8,12 @@ under `:published`, under `:partition` the partition that the latest change came
 with a colon (`inventory.names.check_warehouse`).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 
 import orjson
 
-from inventory.policy import AS_OF, NO_OVERRIDES, ChannelOverride
+from inventory.policy import AS_OF, NO_OVERRIDES, SHARE_UNITS, ChannelOverride
 from inventory.projection import ChannelState, SkuProjection, SkuState
 from inventory.stock import StockLevel
 from stockwire_client.contract import Status
@@ -29,6 +30,25 @@ _PARTITION = PARTITION.encode()
 _ALERTED = ALERTED.encode()
 _OVERRIDE_PREFIX = OVERRIDE_PREFIX.encode()
 _COLON = ord(":")
+
+#: A longer text is no row; `apply.lua` has the same limit, and the same two forms.
+MAX_ROW = 200
+_LEVEL = re.compile(rb"0*(\d+)(?: -?\d+){4} -?\d* \d+ [01]")
+_OVERRIDE = re.compile(rb"0*(\d+) \d+(?: [-\d]\d*){6} \d+ [01] [01]")
+
+#: Far more than `connectors.envelope` lets through; what lies beyond cannot be written into a
+#: message, nor can later times.
+_WHOLE = 2**53
+_END_MS = 253_402_300_800_000
+_END_US = _END_MS * 1000
+
+#: Of a number that fits 64 bits.
+_COUNT_DIGITS = 18
+_ZERO = ord("0")
+
+#: What decoding raises at a value that no writer of ours wrote.
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError)
+
 _STATUSES = {status.value: status for status in Status}
 
 
@@ -45,16 +65,32 @@ def encode_level(level: StockLevel) -> str:
 
 
 def decode_level(text: bytes) -> StockLevel:
-    """The inverse of `encode_level`."""
-    version, on_hand, reserved, safety, incoming, arrives, committed_us, deleted = text.split()
+    """The inverse of `encode_level`.
+
+    Raises:
+        ValueError: nobody of ours has written this.
+    """
+    version, *numbers, arrives, committed, deleted = text.split()
+    on_hand, reserved, safety, incoming = map(int, numbers)
+    committed_us = int(committed)
+    incoming_at = None if arrives == b"-" else int(arrives)
+    if (
+        not -_WHOLE <= on_hand < _WHOLE
+        or not -_WHOLE <= reserved < _WHOLE
+        or not -_WHOLE <= safety < _WHOLE
+        or not -_WHOLE <= incoming < _WHOLE
+        or not 0 <= committed_us < _END_US
+        or (incoming_at is not None and not 0 <= incoming_at < _END_MS)
+    ):
+        raise ValueError("a quantity or a time that no row can have")
     return StockLevel(
-        int(on_hand),
-        int(reserved),
-        int(safety),
-        int(incoming),
-        None if arrives == b"-" else int(arrives),
+        on_hand,
+        reserved,
+        safety,
+        incoming,
+        incoming_at,
         int(version),
-        int(committed_us),
+        committed_us,
         deleted == b"1",
     )
 
@@ -68,21 +104,31 @@ def encode_override(row: ChannelOverride) -> str:
 
 
 def decode_override(text: bytes) -> ChannelOverride:
-    """The inverse of `encode_override`."""
-    version, committed_us, *given, ring_fence, blocked, deleted = text.split()
-    buffer, share, threshold, hysteresis, per_order, backorder = (
-        None if value == b"-" else int(value) for value in given
-    )
+    """The inverse of `encode_override`.
+
+    Raises:
+        ValueError: nobody of ours has written this.
+    """
+    version, committed, *given, ring_fence, blocked, deleted = text.split()
+    own = [None if value == b"-" else int(value) for value in given]
+    buffer, share, threshold, hysteresis, per_order, backorder = own
+    committed_us, fence = int(committed), int(ring_fence)
+    if (
+        any(value is not None and not 0 <= value < _WHOLE for value in (*own, fence))
+        or (share is not None and share > SHARE_UNITS)
+        or not 0 <= committed_us < _END_US
+    ):
+        raise ValueError("a rule or a time that no override can have")
     return ChannelOverride(
         int(version),
-        int(committed_us),
+        committed_us,
         buffer,
         share,
         threshold,
         hysteresis,
         per_order,
         backorder,
-        int(ring_fence),
+        fence,
         blocked == b"1",
         deleted == b"1",
     )
@@ -119,11 +165,20 @@ def encode_projection(projection: SkuProjection) -> str:
 
 
 def decode_projection(sku: str, text: bytes) -> SkuProjection:
-    """The inverse of `encode_projection`."""
+    """The inverse of `encode_projection`.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: nobody of ours has written this.
+    """
     revision, fingerprint, version, committed_us, channels = orjson.loads(text)
+    for number in (revision, version, committed_us):
+        if type(number) is not int or not 0 <= number < _END_US:
+            raise ValueError("a version or a time that no projection can have")
     for channel, state in channels.items():
         if state is not None:
             available, status, previous, restock_at, backorderable, limit, previous_status = state
+            if restock_at is not None and not 0 <= int(restock_at) < _END_MS:
+                raise ValueError("a time that no projection can have")
             channels[channel] = ChannelState(
                 available,
                 _STATUSES[status],
@@ -139,29 +194,72 @@ def decode_projection(sku: str, text: bytes) -> SkuProjection:
 
 
 def decode_state(sku: str, flat: Sequence[bytes]) -> SkuState:
-    """A SKU's state from its stock hash, given as field, value, field, value, …"""
+    """A SKU's state from its stock hash, given as field, value, field, value, …
+
+    What cannot be read is named in `SkuState.unreadable`, which says what counts instead.
+    """
     revision = 0
     published: SkuProjection | None = None
     partition: int | None = None
     alerted = 0
     levels: dict[str, StockLevel] = {}
     overrides: Mapping[str, ChannelOverride] = NO_OVERRIDES
+    unreadable: list[str] = []
     fields = iter(flat)
     for name, value in zip(fields, fields, strict=True):
-        if name[0] != _COLON:
-            levels[name.decode()] = decode_level(value)
-        elif name == _REVISION:
-            revision = int(value)
-        elif name == _PUBLISHED:
-            published = decode_projection(sku, value)
-        elif name == _PARTITION:
-            partition = int(value)
-        elif name == _ALERTED:
-            alerted = int(value)
-        else:
-            channel = name.removeprefix(_OVERRIDE_PREFIX).decode()
-            overrides = {**overrides, channel: decode_override(value)}
-    return SkuState(sku, revision, levels, published, overrides, partition, alerted)
+        try:
+            if name[0] != _COLON:
+                levels[name.decode()] = decode_level(value)
+            elif name == _REVISION:
+                revision = _count(value)
+            elif name == _PUBLISHED:
+                published = decode_projection(sku, value)
+            elif name == _PARTITION:
+                partition = _count(value)
+            elif name == _ALERTED:
+                alerted = _count(value)
+            else:
+                overrides = {**overrides, _channel(name): decode_override(value)}
+        except _UNREADABLE:
+            text = name.decode(errors="replace")
+            unreadable.append(text)
+            if name.startswith(_OVERRIDE_PREFIX):
+                stored = ChannelOverride(_stored_version(_OVERRIDE, value), 0, blocked=True)
+                overrides = {**overrides, text.removeprefix(OVERRIDE_PREFIX): stored}
+            elif name[:1] != b":":
+                version = _stored_version(_LEVEL, value)
+                levels[text] = StockLevel(0, 0, 0, 0, None, version, 0, deleted=True)
+    return SkuState(
+        sku, revision, levels, published, overrides, partition, alerted, tuple(unreadable)
+    )
+
+
+def _channel(name: bytes) -> str:
+    """The channel of an override's field.
+
+    Raises:
+        ValueError: it is no such field.
+    """
+    if not name.startswith(_OVERRIDE_PREFIX):
+        raise ValueError("no field of the working state")
+    return name[len(_OVERRIDE_PREFIX) :].decode()
+
+
+def _count(text: bytes) -> int:
+    """A number as Redis counts it: digits, and no zero before them.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not text.isdigit() or len(text) > _COUNT_DIGITS or (text[0] == _ZERO and len(text) > 1):
+        raise ValueError("not a number that is counted up")
+    return int(text)
+
+
+def _stored_version(form: re.Pattern[bytes], text: bytes) -> int:
+    """The version that `apply.lua` takes a row to have; 0 for one that counts as not stored."""
+    found = form.fullmatch(text) if len(text) <= MAX_ROW else None
+    return 0 if found is None else int(found[1])
 
 
 def availability_fields(projection: SkuProjection) -> list[str]:

@@ -21,6 +21,7 @@ from itertools import chain
 from typing import Any, TypeAlias, TypeVar
 
 import orjson
+import structlog
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
@@ -48,6 +49,8 @@ from projections.ports import (
     Written,
 )
 from stockwire_client.names import availability_key
+
+log = structlog.stdlib.get_logger(__name__)
 
 _Argument: TypeAlias = str | bytes | int
 _Command: TypeAlias = Sequence[_Argument]
@@ -135,10 +138,15 @@ class ProjectionWriter:
             raised = self._raising(changes, checkpoint)
             for _ in range(self._attempts):
                 stale: list[SkuProjection] = []
+                uncounted: set[str] = set()
                 for state in await self._apply(pending):
                     if partitions is not None and state.partition not in partitions:
                         continue
                     came_from[state.sku] = state.partition
+                    if state.levels and not state.revision:
+                        # No write of ours leaves it so: a repair counts it up anew.
+                        uncounted.add(state.sku)
+                        continue
                     projection = project(state, policies)
                     projections[state.sku] = projection
                     if projection.revision != state.revision:
@@ -150,7 +158,7 @@ class ProjectionWriter:
                     if state.unalerted is not None:
                         unalerted.add(state.sku)
                 refused = await self._project(stale, raised, checkpoint)
-                if not refused:
+                if not refused and not uncounted:
                     return Written(
                         [projections[sku] for sku in changes if sku in projections],
                         came_from,
@@ -159,7 +167,10 @@ class ProjectionWriter:
                         tuple(overtaken.values()),
                     )
                 # A repair counts as a change once: two of them would refuse each other forever.
-                pending = {sku: changes[sku]._replace(repair=False) for sku in refused}
+                pending = {
+                    sku: changes[sku]._replace(repair=sku in uncounted)
+                    for sku in (*refused, *uncounted)
+                }
                 raised = []
         raise Outage(
             f"Other writers changed {len(pending)} SKUs, such as {next(iter(pending))!r}, "
@@ -182,7 +193,7 @@ class ProjectionWriter:
     async def _apply(self, changes: Changes) -> Iterator[SkuState]:
         """Step 1: write what is newer; the state of each SKU afterwards, if nothing is missing."""
         replies = await self._compared(self._applying(changes))
-        return map(decode_state, changes, chain.from_iterable(replies))
+        return map(_state, changes, chain.from_iterable(replies))
 
     def _applying(self, changes: Changes, *options: str) -> list[_Command]:
         commands = []
@@ -278,6 +289,19 @@ class ProjectionWriter:
     def _chunks(self, items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
         for start in range(0, len(items), self._skus_per_call):
             yield items[start : start + self._skus_per_call]
+
+
+def _state(sku: str, flat: Sequence[bytes]) -> SkuState:
+    """As `decode_state`; says what is left out."""
+    state = decode_state(sku, flat)
+    if state.unreadable:
+        log.warning(
+            "fields of the working state cannot be read, and are left out until the auditor has "
+            "mended them",
+            sku=sku,
+            fields=state.unreadable,
+        )
+    return state
 
 
 def _rows(changes: SkuChanges) -> list[str | dict[str, str]]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from connectors.envelope import read_stock_change
 from connectors.policy_envelope import OverrideChange, read_override_change
 from inventory.errors import InvalidEvent
-from inventory.groups import REPAIR, REPLACES, group_id
+from inventory.groups import REPAIR, group_id, replaced_version
 from inventory.messages import OutgoingMessage
 from inventory.policy import ChannelOverride
 from inventory.stock import Operation, StockChange, StockLevel, level_of
@@ -15,9 +15,6 @@ from projections.ports import NOTHING_REPLACED, Changes, Replaced, SkuChanges
 from stockwire_client.contract import TRACEPARENT
 from stream.dead_letter import dead_letter
 from stream.inbox import Record
-
-#: A longer number is in no hash that can be read: Python takes no more digits for one.
-_DIGITS = 4_000
 
 
 class Decoded(NamedTuple):
@@ -50,7 +47,7 @@ def decode(records: Iterable[Record], consumer: str) -> Decoded:
             if record.topic == CHANNEL_SKU:
                 override = read_override_change(record.value)
                 if record.headers:
-                    override = override._replace(replaces=_replaces(record))
+                    override = override._replace(replaces=replaced_version(dict(record.headers)))
                 overrides.append(override)
                 partitions[override.sku] = record.partition
                 continue
@@ -60,7 +57,7 @@ def decode(records: Iterable[Record], consumer: str) -> Decoded:
                 change = change._replace(
                     traceparent=headers.get(TRACEPARENT),
                     repair=REPAIR in headers,
-                    replaces=_replaces(record),
+                    replaces=replaced_version(headers),
                 )
         except InvalidEvent as reason:
             dead_letters.append(dead_letter(record, reason, consumer))
@@ -68,20 +65,6 @@ def decode(records: Iterable[Record], consumer: str) -> Decoded:
         changes.append(change)
         partitions[change.sku] = record.partition
     return found
-
-
-def _replaces(record: Record) -> int | None:
-    """The version that a record takes the place of; None without the header.
-
-    Raises:
-        InvalidEvent: it is not a number.
-    """
-    text = dict(record.headers).get(REPLACES)
-    if text is None:
-        return None
-    if not (text.isdigit() and len(text) <= _DIGITS):
-        raise InvalidEvent(f"header {REPLACES}: {text[:_DIGITS]!r} is not a version")
-    return int(text)
 
 
 def _is_for_another(record: Record, consumer: str) -> bool:
@@ -93,8 +76,9 @@ def conflate(decoded: Decoded) -> Changes:
     """The latest version of each row, by SKU; earlier ones would be overwritten.
 
     A row that a snapshot has read is the row as it is: what is kept of its SKU is made good. So it
-    is when the auditor says that a row is a ghost; its version is none of Postgres'. A version that
-    it says is false gives way to whatever comes with or after that.
+    is when the auditor says what a row is, or that it is a ghost, whose version may be none of
+    Postgres'. A version that it says is false gives way to the record that says so and to whatever
+    comes after that: here to those of this batch, and in what is kept by `SkuChanges.replaced`.
     """
     repairs: set[str] = set()
     ghosts: set[str] = set()
@@ -110,8 +94,7 @@ def conflate(decoded: Decoded) -> Changes:
             false = replaced.setdefault(change.sku, ({}, {}))
             false[0][change.warehouse] = change.replaces
         rows = levels.setdefault(change.sku, {})
-        known = rows.get(change.warehouse)
-        if known is None or change.version > known.version:
+        if _gives_way(rows.get(change.warehouse), change.version, change.replaces):
             rows[change.warehouse] = level_of(change)
     for operation, sku, channel, override, replaces in decoded.overrides:
         if replaces is not None:
@@ -119,7 +102,7 @@ def conflate(decoded: Decoded) -> Changes:
         if operation is Operation.READ:
             repairs.add(sku)
         own = overrides.setdefault(sku, {})
-        if channel not in own or override.version > own[channel].version:
+        if _gives_way(own.get(channel), override.version, replaces):
             own[channel] = override
     return {
         sku: SkuChanges(
@@ -132,3 +115,10 @@ def conflate(decoded: Decoded) -> Changes:
         )
         for sku, partition in decoded.partitions.items()
     }
+
+
+def _gives_way(
+    known: StockLevel | ChannelOverride | None, version: int, replaces: int | None
+) -> bool:
+    """Whether what an earlier record of the batch says gives way to one in this version."""
+    return known is None or version > known.version or known.version == replaces

@@ -1,4 +1,4 @@
-"""What is somewhere and must not be there, and the delete events that say so. No I/O."""
+"""What is somewhere and must not be there, and the events that say so. No I/O."""
 
 from collections.abc import Callable, Iterable
 from decimal import Decimal
@@ -11,30 +11,42 @@ from audit.continuous.judge import Case
 from audit.continuous.pages import Drawn
 from audit.report import Difference
 from inventory.groups import AVAILABILITY, LEDGER
+from inventory.messages import timestamp
 from inventory.policy import NO_OVERRIDES, SHARE_UNITS, ChannelKind, ChannelOverride
 from inventory.projection import SkuState
+from inventory.stock import StockLevel
 from inventory.topics import CHANNEL_SKU, STOCK
 
 #: What a ledger adds up.
 BOOKED = ("on_hand", "reserved")
 
-_NOTHING: dict[str, Any] = {
-    "on_hand": 0,
-    "reserved": 0,
-    "safety_stock": 0,
-    "incoming": 0,
-    "incoming_at": None,
-    "reason": "ghost",
-    "reference": None,
-    "caused_by": "stockwire-auditor",
-}
+
+def _row(level: StockLevel, reason: str) -> dict[str, Any]:
+    """What Debezium says of a row, its key and version aside."""
+    at = level.incoming_at
+    return {
+        "on_hand": level.on_hand,
+        "reserved": level.reserved,
+        "safety_stock": level.safety_stock,
+        "incoming": level.incoming,
+        "incoming_at": None if at is None else timestamp(at * 1000),
+        "reason": reason,
+        "reference": None,
+        "caused_by": "stockwire-auditor",
+    }
 
 
-_NOTHING_OWN: dict[str, Any] = {
-    name: value
-    for name, value in ChannelOverride(0, 0)._asdict().items()
-    if name not in ("version", "committed_us", "deleted")
-}
+def _own(override: ChannelOverride) -> dict[str, Any]:
+    """What Debezium says of an override, its key and version aside."""
+    share = None if override.share is None else str(Decimal(override.share) / SHARE_UNITS)
+    said = {**override._asdict(), "share": share}
+    for name in ("version", "committed_us", "deleted"):
+        del said[name]
+    return said
+
+
+_NOTHING = _row(StockLevel(0, 0, 0, 0, None, 0, 0), "ghost")
+_NOTHING_OWN = _own(ChannelOverride(0, 0))
 
 
 class Ghost(NamedTuple):
@@ -55,6 +67,22 @@ class Ghost(NamedTuple):
     replaces: int | None = None
 
 
+class Truth(NamedTuple):
+    """A row as Postgres has it, where Redis has it in a version that Postgres never drew.
+
+    Attributes:
+        row: without its key and version.
+        replaces: the version that Redis has.
+    """
+
+    topic: str
+    key: dict[str, str]
+    row: dict[str, Any]
+    version: int
+    addressee: str | None
+    replaces: int
+
+
 def ghosts_of(
     case: Case,
     kinds: dict[str, ChannelKind],
@@ -68,7 +96,7 @@ def ghosts_of(
     Args:
         case: as judged.
         kinds: of channels, by place.
-        state: what Redis has of the SKU; None if that cannot be read.
+        state: what Redis has of the SKU; None for a key of another type.
         now: the SKU in Postgres, read after that.
         drawn: likewise.
         warehouse: gives the code of any.
@@ -87,16 +115,21 @@ def ghosts_of(
     listed = any(
         d.warehouse is None and kinds.get(d.place) in (None, ChannelKind.AVAILABILITY) for d in gone
     )
-    rows = any(d.place == "redis stock" for d in gone)
-    if listed and not rows and case.sku not in now.levels and state is not None:
-        yield from _listed_ghost(state, drawn, warehouse)
+    rows = any(d.place == "redis stock" and d.warehouse is not None for d in gone)
+    if listed and not rows and case.sku not in now.levels:
+        known = state or SkuState(case.sku, 0, {}, None)
+        yield from _listed_ghost(known, drawn, warehouse)
 
 
 def _listed_ghost(
     state: SkuState, drawn: Drawn, warehouse: Callable[[], str | None]
 ) -> Iterable[Ghost]:
-    """Readers or subscribers have a SKU without rows: a row that is gone tells them so."""
-    levels = state.levels
+    """Readers or subscribers have a SKU without rows: a row that is gone tells them so.
+
+    That mends what is unreadable in the SKU's hash, too.
+    """
+    # What cannot be read may have a name that no row can have.
+    levels = {c: level for c, level in state.levels.items() if c not in state.unreadable}
     code = max(levels, key=lambda each: levels[each].version, default=None)
     some = code or warehouse()
     if some is not None:
@@ -115,10 +148,11 @@ def _has_come(difference: Difference, now: StockSnapshot) -> bool:
     return difference.expected is None and difference.warehouse in of.get(difference.sku, {})
 
 
-def ahead_of(sku: str, state: SkuState | None, now: StockSnapshot) -> Iterable[Ghost]:
+def ahead_of(sku: str, state: SkuState | None, now: StockSnapshot) -> Iterable[Truth]:
     """Rows that Redis has in a version which Postgres has not reached: nothing would mend them.
 
-    They make way for what Debezium reads next: by a delete that is older than the row.
+    The row as it is takes their place, and no delete: until a block, a ring-fence or what is short
+    is read again, it must still count.
     """
     if state is None:
         return
@@ -126,14 +160,14 @@ def ahead_of(sku: str, state: SkuState | None, now: StockSnapshot) -> Iterable[G
         kept = state.levels.get(code)
         if kept is not None and kept.version > level.version:
             key = {"sku": sku, "warehouse": code}
-            before = max(0, level.version - 2)
-            yield Ghost(STOCK, key, _NOTHING, before, AVAILABILITY, kept.version)
+            yield Truth(
+                STOCK, key, _row(level, "repair"), level.version, AVAILABILITY, kept.version
+            )
     for channel, override in now.overrides.get(sku, NO_OVERRIDES).items():
         own = state.overrides.get(channel)
         if own is not None and own.version > override.version:
             key = {"channel": channel, "sku": sku}
-            before = max(0, override.version - 2)
-            yield Ghost(CHANNEL_SKU, key, _NOTHING_OWN, before, None, own.version)
+            yield Truth(CHANNEL_SKU, key, _own(override), override.version, None, own.version)
 
 
 def _within(ghost: Ghost, difference: Difference, drawn: int) -> Ghost:
@@ -161,13 +195,10 @@ def _row_ghost(difference: Difference, addressee: str) -> Ghost:
 
 
 def _override_ghost(difference: Difference) -> Ghost:
+    """What it says besides its version is of no account, and may be nothing that can be said."""
     _, sku, channel, _, found = difference
-    said = dict(found or {})
-    version = _quantity(said.pop("version", 0))
-    share = said.get("share")
-    if isinstance(share, int):
-        said["share"] = str(Decimal(share) / SHARE_UNITS)
-    return Ghost(CHANNEL_SKU, {"channel": channel or "", "sku": sku}, said, version, None)
+    version = _quantity((found or {}).get("version"))
+    return Ghost(CHANNEL_SKU, {"channel": channel or "", "sku": sku}, _NOTHING_OWN, version, None)
 
 
 def merged(ghosts: Iterable[Ghost]) -> Iterable[Ghost]:

@@ -8,7 +8,7 @@ import orjson
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from redis import Redis
 
-from audit.continuous.ghosts import BOOKED, Ghost, ahead_of, ghosts_of, merged
+from audit.continuous.ghosts import BOOKED, Ghost, Truth, ahead_of, ghosts_of, merged
 from audit.continuous.judge import Case
 from audit.continuous.pages import Pages
 from audit.projection import UNREADABLE
@@ -31,7 +31,7 @@ _FLUSH_SECONDS = 30.0
 
 
 class Healer:
-    """Every method raises `Outage` when a server does not answer.
+    """Every method raises `Outage` when a server does not answer, and as `Pages` does.
 
     Args:
         bootstrap: `host:port[,host:port]` of the brokers.
@@ -76,14 +76,18 @@ class Healer:
             state, levels = states[case.sku], now.levels.get(case.sku, {})
             ahead = [*ahead_of(case.sku, state, now)]
             gone = ghosts_of(case, kinds, state, now, drawn, self._pages.warehouse)
-            for ghost in merged([*gone, *ahead]):
-                self._say_gone(ghost, _partition(case.sku, state, self._partitions))
-            topics = {ghost.topic for ghost in ahead}
+            # Not as Redis has it: that may be false as well.
+            partition = partition_of(case.sku, self._partitions)
+            for ghost in merged(gone):
+                self._say_gone(ghost, partition)
+            for truth in ahead:
+                self._say(truth, partition)
+            topics = {truth.topic for truth in ahead}
             if STOCK in topics or (levels and any(map(_is_of_stock, case.differences))):
                 stock.append(case.sku)
             if CHANNEL_SKU in topics or any(map(_is_missing_override, case.differences)):
                 own.append(case.sku)
-        # What Debezium reads again must come behind what makes way for it.
+        # What Debezium reads again must come behind what takes the false versions' place.
         self._confirm()
         if stock or own:
             self._signal({"stock": stock, "overrides": own})
@@ -110,15 +114,23 @@ class Healer:
             # No row is below zero, so no delete takes that back: a balance of nothing does.
             row |= dict.fromkeys(BOOKED, 0)
             events.insert(0, ("r", None, row))
-        addressee, replaces = ghost.addressee, ghost.replaces
-        headers = [] if addressee is None else [(REPAIR, addressee.encode())]
-        if replaces is not None:
-            headers.append((REPLACES, str(replaces).encode()))
+        self._send(ghost, events, partition)
+
+    def _say(self, truth: Truth, partition: int) -> None:
+        row = {**truth.key, **truth.row, "version": truth.version}
+        self._send(truth, [("r", None, row)], partition)
+
+    def _send(
+        self, about: Ghost | Truth, events: Iterable[tuple[str, Any, Any]], partition: int
+    ) -> None:
+        headers = [] if about.addressee is None else [(REPAIR, about.addressee.encode())]
+        if about.replaces is not None:
+            headers.append((REPLACES, str(about.replaces).encode()))
         source = {"connector": "stockwire-auditor", "ts_us": time.time_ns() // 1000}
         for operation, before, after in events:
             value = {"op": operation, "before": before, "after": after, "source": source}
-            key = orjson.dumps(ghost.key)
-            self._produce(ghost.topic, key, orjson.dumps(value), partition, headers)
+            key = orjson.dumps(about.key)
+            self._produce(about.topic, key, orjson.dumps(value), partition, headers)
 
     def _produce(
         self,
@@ -140,7 +152,7 @@ class Healer:
             self._refused.append(f"{message.topic()}: {error.str()}")
 
     def _state(self, sku: str) -> SkuState | None:
-        """What Redis has of a SKU; None for what no worker has written."""
+        """What Redis has of a SKU; None for a key of another type."""
         try:
             (state,) = read_states(self._redis, [sku])
         except UNREADABLE:
@@ -156,10 +168,3 @@ def _is_of_stock(difference: Difference) -> bool:
 
 def _is_missing_override(difference: Difference) -> bool:
     return difference.place == "redis overrides" and difference.expected is not None
-
-
-def _partition(sku: str, state: SkuState | None, partitions: int) -> int:
-    """Where the SKU's changes are: as Redis knows, or as Debezium's routing computes it."""
-    if state is not None and state.partition is not None:
-        return state.partition
-    return partition_of(sku, partitions)

@@ -23,8 +23,9 @@ _MOST_SUSPECTS = 10_000
 _MOST_REMEMBERED = 10_000
 #: So often a SKU is healed, and then left to a person.
 HEALS = 3
-#: A SKU that was sound for so many seconds, and in the pass that ended then, is healed as often
-#: again: months later its drift is another one. One that comes back earlier flaps.
+#: A SKU that was sound for so many seconds, and in the pass that ended then, begins anew: months
+#: later its drift is another one. One that comes back earlier flaps. A pass that met more suspects
+#: than are remembered proves nothing of those that it did not name.
 HELD_SECONDS = 3600.0
 #: What a repair may take, in seconds, before it is looked into again.
 _HEAL_SECONDS = 60.0
@@ -89,12 +90,12 @@ class _Memory:
     def of(self, sku: str) -> int:
         return self.heals.get(sku, (0, 0.0))[0]
 
-    def note(self, sku: str, now: float, heals: int) -> None:
-        """So many heals more, or none: it drifts all the same."""
+    def note(self, sku: str, now: float, heals: int, keep: Collection[str]) -> None:
+        """So many heals more, or none: it drifts all the same. Some are never forgotten."""
         self.heals[sku] = (self.of(sku) + heals, now)
         self.heals.move_to_end(sku)
         if len(self.heals) > _MOST_REMEMBERED:
-            self.heals.popitem(last=False)
+            del self.heals[next((old for old in self.heals if old not in keep), sku)]
 
     def fade(self, before: float, keep: Collection[str]) -> None:
         """Forget those that have not drifted since, but for some."""
@@ -132,12 +133,15 @@ class Inquiry:
         self._repair: _Repair | None = None
         self._memory = _Memory()
         self._left: dict[str, Case] = {}
+        #: Since the last pass ended, there was no place for some suspects.
+        self._dropped = False
         self.figures = Figures()
 
     def suspect(self, skus: Iterable[str]) -> None:
         """Look into these as well."""
         for sku in skus:
-            if len(self._pending) >= _MOST_SUSPECTS:
+            if len(self._pending) >= _MOST_SUSPECTS and sku not in self._pending:
+                self._dropped = True
                 return
             self._pending[sku] = None
 
@@ -185,7 +189,9 @@ class Inquiry:
         unsure = {*self._left, *self._pending}
         for cases in (self._batch, self._repair):
             unsure |= set() if cases is None else cases.cases.keys()
-        self._memory.fade(self._clock() - HELD_SECONDS, unsure)
+        if not self._dropped:
+            self._memory.fade(self._clock() - HELD_SECONDS, unsure)
+        self._dropped = False
         self.suspect(self._left)
 
     def _begin(self) -> None:
@@ -219,10 +225,10 @@ class Inquiry:
             self._left.pop(sku, None)
         self.figures.drifted += sum(case.sku not in self._left for case in drifting)
         for case in give_up:
-            self._memory.note(case.sku, self._clock(), 0)
+            self._memory.note(case.sku, self._clock(), 0, self._left)
         self._leave(give_up)
         for case in to_heal:
-            self._memory.note(case.sku, self._clock(), 1)
+            self._memory.note(case.sku, self._clock(), 1, self._left)
             log.warning("drift", sku=case.sku, differences=described(case))
         if to_heal:
             until = self._clock() + _HEAL_SECONDS

@@ -9,7 +9,7 @@ from psycopg import IsolationLevel
 
 from audit.compare import StockSnapshot
 from audit.postgres import overrides_in, policies_of, refusals, snapshot_of
-from inventory.errors import AuditError
+from inventory.errors import Outage
 from inventory.policy import ChannelPolicy
 from sql.queries import load_queries
 
@@ -43,7 +43,8 @@ class Drawn(NamedTuple):
 class Pages:
     """Postgres, for the auditor; connects anew where the connection is lost.
 
-    Every method raises `Outage` when Postgres does not answer, `AuditError` when it refuses.
+    Every method raises `Outage` when Postgres does not answer, `AuditError` when it refuses. That
+    it does not say what it has drawn is an `Outage`, too: all but healing goes on without.
     """
 
     def __init__(self, conninfo: str) -> None:
@@ -108,9 +109,10 @@ class Pages:
             last = dict(connection.execute(_QUERIES["audit_drawn"]).fetchall())
         stock, policy = last.get("stock_version"), last.get("policy_version")
         if stock is None or policy is None:
-            raise AuditError(
-                "Postgres does not say which versions it has drawn. As the owner: GRANT USAGE ON "
-                "SEQUENCE inventory.stock_version, inventory.policy_version TO stockwire_app"
+            raise Outage(
+                "Nothing is healed, as Postgres does not say which versions it has drawn. As the "
+                "owner: GRANT USAGE ON SEQUENCE inventory.stock_version, inventory.policy_version "
+                "TO stockwire_app"
             )
         return Drawn(stock, policy)
 

@@ -166,6 +166,8 @@ class Patrol:
             # Time that was lost is not made up for in a rush.
             due = max(due, self._clock())
             self._rest(due - self._clock())
+            # All that a pass asks has answered: it need not end first.
+            self._works()
         found = Pass(rows, self._clock() - began, time.process_time() - cpu)
         self._rest(began + _SHORTEST_PASS - self._clock())
         return found
@@ -257,6 +259,9 @@ class Patrol:
                 if self._stopping.wait(_RETRY_SECONDS):
                     raise _Stopped from None
             else:
-                self._outage = None
-                self._health.problem("outage", None)
+                self._works()
                 return done
+
+    def _works(self) -> None:
+        self._outage = None
+        self._health.problem("outage", None)

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Any
 
-import orjson
 from confluent_kafka import KafkaException, TopicPartition
 from redis import Redis
 
 from audit.continuous.flight import Offsets
 from audit.continuous.follower import Follower
+from audit.projection import departed, read_marks
 from audit.topics import open_consumer, watermarks
 from connectors.group_offsets import GroupOffsets
 from inventory.errors import AuditError, Outage
@@ -18,8 +17,7 @@ from inventory.policy import ChannelKind, ChannelPolicy, rules_digest
 from inventory.standing import Standing, State
 from inventory.topics import CHANNEL_SKU, STOCK
 from projections.checkpoint import read_checkpoints
-from projections.marks import BEHIND, MARKS_KEY
-from projections.outage import redis_outages
+from projections.marks import BEHIND
 
 _TIMEOUT = 15.0
 
@@ -94,18 +92,15 @@ class KafkaPipeline:
         An edit of a policy is told to every SKU, which takes a while, and a channel that refuses
         its messages is told later.
         """
-        with redis_outages():
-            fields: Any = self._redis.hgetall(MARKS_KEY)
-        marks = {int(partition): orjson.loads(told) for partition, told in fields.items()}
+        marks = read_marks(self._redis)
         sellers = [p for p in policies if p.kind is ChannelKind.AVAILABILITY]
         waiting = {
             f"topic {policy.topic}": f"{policy.topic} was not read yet"
             for policy in policies
             if not self._follower.places(policy.topic)
         }
-        # Taken out of every SKU: also what is only marked as behind or begun.
-        departed = {name for told in marks.values() for name in told} - {p.name for p in sellers}
-        waiting |= {f"redis {name}": f"{name} is being taken out" for name in departed}
+        leaving = departed(marks, (policy.name for policy in sellers))
+        waiting |= {f"redis {name}": f"{name} is being taken out" for name in leaving}
         editing = None
         for policy in sellers:
             told = {marks.get(number, {}).get(policy.name) for number in range(partitions)}

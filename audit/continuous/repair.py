@@ -16,7 +16,8 @@ def repair(settings: Settings, auditor: Auditor) -> int:
     """Compare everything once more, and have what differs sent again; how many SKUs that is.
 
     Raises:
-        Outage: a server does not answer.
+        Outage: a server does not answer, or Postgres does not say which versions it has drawn.
+        AuditError: the schema or a channel's topic is missing, or Postgres refuses.
     """
     report = auditor.audit(examples=None)
     found: dict[str, list[Difference]] = {}

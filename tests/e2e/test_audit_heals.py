@@ -14,8 +14,11 @@ from audit.continuous.patrol import AUDIT_KEY
 from bench.load import seed_catalogue
 from compose.embedded.stack import Stack
 from inventory.names import level_key, stock_key
+from inventory.projection import SkuState
 from inventory.settings import Settings
+from inventory.stock import StockLevel
 from projections.reader import AvailabilityReader
+from projections.states import read_states
 from stockwire_client.names import availability_key, channel_topic
 from tests.e2e.selling import SKUS, WAREHOUSES, assert_no_drift, selling
 from tests.e2e.whole_topic import read_topic
@@ -152,6 +155,69 @@ def test_a_row_in_a_version_that_postgres_never_had_is_mended(
     ).fetchone()
     assert reader.wait_for(sku, "T-1", version, 60)
     assert shown(reader, sku) == 8
+
+
+def test_a_block_holds_while_an_override_in_a_false_version_is_mended(
+    auditor, store, reader, database, sku
+):
+    database.execute(
+        "INSERT INTO inventory.channel_sku (channel, sku, blocked) VALUES ('web', %(sku)s, true)",
+        {"sku": sku},
+    )
+    eventually(lambda: shown(reader, sku) == 0, HEALED)
+    right = store.hget(stock_key(sku), ":override:web").split()
+    # Falsified in its version alone: nobody may sell it meanwhile.
+    store.hset(stock_key(sku), ":override:web", b" ".join([b"%d" % FALSE, *right[1:]]))
+
+    def mended():
+        assert shown(reader, sku) == 0
+        return store.hget(stock_key(sku), ":override:web").split()[0] == right[0]
+
+    eventually(mended, HEALED)
+
+
+GARBAGE = {
+    "T-2": "99999999999 x",
+    "T-9": "garbage",
+    "": "8 100 0 0 0 - 5 0",
+    ":odd": "1",
+    ":override:web": "garbage",
+    ":published": "[]",
+    ":revision": "garbage",
+    ":partition": "77",
+}
+
+
+def test_garbage_in_the_working_state_ends_no_worker_and_is_mended(
+    auditor, store, reader, database, sku
+):
+    store.hset(stock_key(sku), mapping=GARBAGE)
+    (version,) = database.execute(
+        "UPDATE inventory.stock SET on_hand = 3 WHERE (sku, warehouse) = (%(sku)s, 'T-1')"
+        " RETURNING version",
+        {"sku": sku},
+    ).fetchone()
+    assert reader.wait_for(sku, "T-1", version, 60), "the worker goes on"
+    assert shown(reader, sku) == 0, "what blocks may be unreadable"
+    eventually(lambda: shown(reader, sku) == 8, HEALED)
+
+    def readable():
+        (state,) = read_states(store, [sku])
+        return not state.unreadable and "T-9" not in live(state) and len(live(state)) == 2
+
+    eventually(readable, HEALED)
+    assert shown(reader, sku) == 8
+
+
+def live(state: SkuState) -> dict[str, StockLevel]:
+    return {code: level for code, level in state.levels.items() if not level.deleted}
+
+
+def test_a_key_of_another_type_ends_no_worker_and_is_mended(auditor, store, reader, sku):
+    store.set(stock_key(sku), "garbage")
+    eventually(lambda: store.type(stock_key(sku)) == b"hash", HEALED)
+    eventually(lambda: shown(reader, sku) == 15, HEALED)
+    assert len(live(next(read_states(store, [sku])))) == 2
 
 
 def test_a_ghost_in_a_version_that_postgres_never_had_hides_nothing(

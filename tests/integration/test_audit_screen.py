@@ -68,6 +68,7 @@ _overrides = st.dictionaries(
         st.just(AT),
         st.sampled_from([None, 0, 4]),
         st.sampled_from([None, 10_000]),
+        *[st.none() | st.integers(0, 9)] * 4,
         ring_fence=st.integers(0, 3),
         blocked=st.booleans(),
         deleted=st.booleans(),
@@ -181,6 +182,23 @@ def test_a_key_of_another_type_and_one_that_is_gone(side: RedisSide):
     side.redis.set(availability_key(SKU), "x")
     (odd,) = side.seen([SKU], asked(stock, [SKU]), CHANNELS)
     assert (odd.same, odd.shown) == (False, ["!", "!"])
+
+
+def test_what_cannot_be_read_is_named_where_it_is(side: RedisSide):
+    stock = write(side, {"W1": StockLevel(9, 0, 0, 0, None, 2, AT)}, {})
+    false = "12 99999999999999999999 0 0 0 - 5 0"
+    odd = {"W1": "garbage", "W9": false, ":override:web": "x", ":odd": "1", b"|": "x"}
+    side.redis.hset(stock_key(SKU), mapping=odd)
+    found = read_projection(side.redis, CHANNELS, [SKU])
+    assert {key: fields.get("version") for key, fields in found.rows.items()} == {
+        Key(SKU, "W1"): 0,
+        Key(SKU, "W9"): 12,
+        Key(SKU): None,
+    }
+    assert found.rows[Key(SKU)] == {"unreadable": ":odd, |"}
+    assert found.overrides.keys() == {Key(SKU, "web")}
+    assert drifts(side, stock, "redis stock")
+    assert drifts(side, stock, "redis overrides")
 
 
 def test_scripts_are_loaded_again_and_keys_are_found(side: RedisSide):

@@ -11,10 +11,12 @@ from redis.exceptions import ResponseError
 
 from inventory.errors import Outage, ProjectionLost
 from inventory.names import stock_key
+from inventory.policy import ChannelOverride
 from projections.checkpoint import Checkpoints
-from projections.codec import encode_level
+from projections.codec import encode_level, encode_override
 from projections.ports import Replaced, SkuChanges
 from projections.writer import ProjectionWriter
+from stockwire_client.contract import Status
 from stockwire_client.names import availability_key
 from tests.histories import deliveries, histories, outcome
 from tests.integration.redis_driver import RedisDriver, redis_url
@@ -31,6 +33,9 @@ from tests.projector_contract import (
 )
 
 pytestmark = pytest.mark.integration
+
+#: Of no row that Postgres will ever have.
+FALSE = 2**60
 
 
 @pytest.fixture
@@ -273,6 +278,128 @@ def test_a_falsified_version_is_no_higher_by_its_zeros(driver):
     false = SkuChanges({"ams": gone(9)}, replaced=Replaced({"ams": 12}))
     driver.send({sku: false}, POLICIES, {})
     assert driver.state(sku).levels == {"ams": gone(9)}
+
+
+GARBAGE = (
+    "garbage",
+    "",
+    "99999999999 x",
+    "99999999999999999999 1 2 3",
+    "8 99999999999999999999 0 0 0 - 5 0",
+    "8 1 0 0 0 - 999999999999999999999 0",
+    "8 1 0 0 0 999999999999999999 5 0",
+    "9" * 5_000 + " 1 0 0 0 - 5 0",
+)
+
+
+def repaired(driver, sku, **levels):
+    """What a worker does when Debezium has read these rows of a SKU again."""
+    ((projection,), *_) = driver.send({sku: SkuChanges(levels, repair=True)}, POLICIES, {})
+    return projection
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
+def test_a_row_that_nobody_wrote_promises_nothing_and_makes_way(driver, garbage):
+    sku = fresh_sku()
+    driver.write_one(sku, ams=level(8, 3), lon=level(10, 4))
+    driver.redis.hset(stock_key(sku), "ams", garbage)
+    assert driver.write_one(sku, lon=level(12, 5)).channels["web"].available == 5
+    assert driver.state(sku).unreadable == ("ams",)
+    assert repaired(driver, sku, ams=level(8, 3)).channels["web"].available == 8
+    assert driver.state(sku).levels == {"ams": level(8, 3), "lon": level(12, 5)}
+    assert driver.state(sku).unreadable == ()
+
+
+@pytest.mark.parametrize("garbage", ["garbage", "99999999999 x", ""])
+def test_a_row_that_nobody_wrote_is_overwritten_by_any_change(driver, garbage):
+    sku = fresh_sku()
+    driver.redis.hset(stock_key(sku), "ams", garbage)
+    assert driver.write_one(sku, ams=level(2, 3)).channels["web"].available == 3
+
+
+@pytest.mark.parametrize("garbage", ["garbage", "99999999999 x", "8 5 - - - - - - 0 0"])
+def test_an_override_that_nobody_wrote_blocks_and_makes_way(driver, garbage):
+    sku, own = fresh_sku(), ChannelOverride(6, NOW, buffer=2)
+    driver.write_one(sku, ams=level(8, 9))
+    driver.override(sku, web=own)
+    driver.redis.hset(stock_key(sku), ":override:web", garbage)
+    told = repaired(driver, sku, ams=level(8, 9)).channels["web"]
+    assert (told.available, told.status) == (0, Status.SKU_BLOCKED), "never more than is allowed"
+    assert driver.override(sku, web=own).channels["web"].available == 7
+    assert driver.state(sku).overrides == {"web": own}
+
+
+@pytest.mark.parametrize("value", [10**20, -3])
+def test_a_false_rule_that_no_message_can_carry_blocks_and_makes_way(driver, value):
+    sku, own = fresh_sku(), ChannelOverride(6, NOW)
+    driver.write_one(sku, ams=level(8, 9))
+    false = own._replace(version=FALSE, share=value, buffer=value)
+    driver.redis.hset(stock_key(sku), ":override:web", encode_override(false))
+    assert repaired(driver, sku, ams=level(8, 9)).channels["web"].available == 0
+    right = SkuChanges({}, {"web": own}, replaced=Replaced({}, {"web": FALSE}))
+    ((projection,), *_) = driver.send({sku: right}, POLICIES, {})
+    assert projection.channels["web"].available == 9
+
+
+@pytest.mark.parametrize(
+    "text", ["garbage", "-5", "007", "", "9223372036854775807", " 3", "9" * 5_000, None]
+)
+@pytest.mark.parametrize("again", [level(8, 3), level(10, 4)])
+def test_a_revision_that_nobody_wrote_is_counted_up_anew(driver, text, again):
+    """By a replay and by a change alike; and what is projected then is what is there."""
+    sku = fresh_sku()
+    before = driver.write_one(sku, ams=level(8, 3))
+    if text is None:
+        driver.redis.hdel(stock_key(sku), ":revision")
+    else:
+        driver.redis.hset(stock_key(sku), ":revision", text)
+    told = driver.write_one(sku, ams=again)
+    assert told.channels["web"].available == again.on_hand
+    assert told.version > before.version
+    assert driver.state(sku).unreadable == ()
+    driver.redis.hset(stock_key(sku), ":revision", "x")
+    driver.apply({sku: SkuChanges({"ams": level(12, 5)})})
+    assert driver.write_one(sku, ams=level(12, 5)).channels["web"].available == 5
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "garbage", "[]", "[1]", "7", '["1","f",2,3,{}]', '[1,"f",1e30,3,{}]', '[2,"f",5,5,[]]',
+        '[2,"f",99999999999999999999,5,{}]', '[2,"f",5,5,{"web":[1,"sold",1,null,0,1,null]}]',
+        '[2,"f",5,5,{"web":[1,"in_stock",1,9999999999999999,0,1,null]}]',
+    ],
+)  # fmt: skip
+def test_a_projection_that_nobody_wrote_is_none(driver, text):
+    sku = fresh_sku()
+    driver.write_one(sku, ams=level(8, 3))
+    driver.redis.hset(stock_key(sku), ":published", text)
+    assert driver.write_one(sku, ams=level(8, 3)).channels["web"].available == 3
+    assert driver.state(sku).unreadable == ()
+
+
+def test_what_nobody_wrote_goes_when_a_sku_is_read_again(driver):
+    sku = fresh_sku()
+    driver.write_one(sku, ams=level(8, 3))
+    odd = {b"": b"8 1 0 0 0 - 5 0", b"WH-9": b"garbage", b":odd": b"1", b":alerted": b"x"}
+    odd |= {b":partition": b"-1", b"\xff": b"?", b":override:": b"x"}
+    driver.redis.hset(stock_key(sku), mapping=odd)
+    assert driver.write_one(sku, ams=level(8, 3)).channels["web"].available == 3
+    assert len(driver.state(sku).unreadable) == len(odd)
+    repaired(driver, sku, ams=level(8, 3))
+    assert driver.state(sku).unreadable == ()
+    assert {*driver.redis.hkeys(stock_key(sku))} == {b":revision", b"ams", b":published"}
+
+
+@pytest.mark.parametrize("rows", [{}, {"ams": level(10, 4)}])
+@pytest.mark.parametrize("repair", [False, True])
+def test_a_key_of_another_type_ends_no_worker(driver, rows, repair):
+    sku = fresh_sku()
+    for key in (stock_key(sku), availability_key(sku)):
+        driver.redis.set(key, "garbage")
+    driver.send({sku: SkuChanges(rows, repair=repair)}, POLICIES, {})
+    assert driver.state(sku).levels == rows
+    assert driver.write_one(sku, ams=level(12, 5)).channels["web"].available == 5
 
 
 def test_a_redis_that_is_away_is_an_outage():

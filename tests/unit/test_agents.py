@@ -8,14 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connectors.policy_envelope import OverrideChange
 from inventory.errors import Outage
-from inventory.policy import ChannelKind, ChannelPolicy
+from inventory.policy import ChannelKind, ChannelOverride, ChannelPolicy
+from inventory.stock import Operation
 from inventory.topics import DEAD_LETTER, STOCK
 from projections.ports import Replaced
 from stream.agents.availability import AvailabilityAgent
 from stream.agents.ledger import LedgerAgent
 from stream.alerts import Alerts
-from stream.changes import conflate, decode
+from stream.changes import Decoded, conflate, decode
 from stream.inbox import Batch, Inbox
 from stream.policy import PolicyTable
 from stream.roll import Roll
@@ -276,6 +278,28 @@ def test_a_batch_has_both_the_false_version_and_the_row_as_it_is(publisher):
     )
     assert changes["SKU-1"].replaced == Replaced({"WH-1": 9_000})
     assert changes["SKU-1"].levels["WH-1"].on_hand == 7
+
+
+@pytest.mark.parametrize("rest", [(), (8,), (10,)])
+def test_a_false_version_does_not_win_over_what_replaces_it_in_the_same_batch(rest):
+    """And as stale as what follows may be, it is told by versions again."""
+    records = [update(on_hand=99, version=9_000), replacing(b"9000")]
+    records += [update(on_hand=number, version=number) for number in rest]
+    level = conflate(decode(records, "stockwire-availability"))["SKU-1"].levels["WH-1"]
+    assert level.version == max(9, *rest, 0)
+    assert level.on_hand == (10 if rest == (10,) else 0)
+
+
+def test_an_override_in_a_false_version_loses_in_its_batch_alike():
+    own = ChannelOverride(8, 5, ring_fence=4)
+    false = own._replace(version=9_000, ring_fence=0)
+    changes = [
+        OverrideChange(Operation.UPDATE, "SKU-1", "web", false),
+        OverrideChange(Operation.READ, "SKU-1", "web", own, 9_000),
+    ]
+    found = conflate(Decoded([], changes, {"SKU-1": 0}, []))["SKU-1"]
+    assert found.overrides["web"] == own
+    assert found.replaced == Replaced({}, {"web": 9_000})
 
 
 def test_a_ledger_hears_nothing_of_what_redis_has_wrong(publisher):

@@ -1,6 +1,7 @@
 """What is sent to mend a difference, in the form that Debezium and our workers take."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ from confluent_kafka import KafkaError
 from audit.compare import StockSnapshot
 from audit.continuous.heal import Healer
 from audit.continuous.judge import Case
-from audit.continuous.pages import Drawn
+from audit.continuous.pages import Drawn, Pages
 from audit.report import Difference, Fields
 from connectors.envelope import read_stock_change
 from connectors.policy_envelope import read_override_change
@@ -19,7 +20,7 @@ from connectors.routing import partition_of
 from inventory.errors import Outage
 from inventory.groups import AVAILABILITY, LEDGER, REPAIR, REPLACES
 from inventory.policy import ChannelKind, ChannelOverride, ChannelPolicy
-from inventory.stock import Operation, StockLevel
+from inventory.stock import Operation, StockLevel, level_of
 from inventory.topics import CHANNEL_SKU, SIGNALS, STOCK
 from projections.checkpoint import CHECKPOINT_KEY
 from projections.codec import encode_level, encode_override
@@ -218,12 +219,6 @@ def test_a_deleted_row_that_a_ledger_still_has_units_of_is_deleted_once_more(
     assert (change.before.on_hand, change.version % 2, change.version > 9) == (65, 1, True)
 
 
-def test_a_ghost_goes_the_way_of_its_sku(servers: Servers, healer: Healer):
-    servers.hashes["stock:{S}"] = {b":partition": b"4"}
-    healer.heal([case("redis stock", "W9", None, {"version": 8})], POLICIES)
-    assert servers.sent[0][3] == 4
-
-
 def test_what_only_readers_have_is_said_to_be_gone_as_redis_knows_it(
     servers: Servers, healer: Healer
 ):
@@ -253,7 +248,15 @@ def test_an_override_that_postgres_does_not_have_is_said_to_be_gone(
     change = read_override_change(orjson.dumps(envelope))
     assert (change.sku, change.channel) == ("S", "web")
     assert (change.override.version, change.override.deleted) == (7, True)
-    assert (change.override.share, change.override.ring_fence) == (5_000, 1)
+
+
+@pytest.mark.parametrize("false", [{"buffer": 10**20}, {"buffer": -3}, {"share": 20_000}])
+def test_what_a_ghost_override_says_is_not_sent_on(servers: Servers, healer: Healer, false: Fields):
+    found = {"version": 6, "unreadable": "x", "ring_fence": 0, "blocked": False, **false}
+    healer.heal([case("redis overrides", "web", None, found)], POLICIES)
+    ((_, _, envelope, _, _),) = servers.sent
+    change = read_override_change(orjson.dumps(envelope))
+    assert (change.override.version, change.override.deleted) == (7, True)
 
 
 FALSE = 2**60
@@ -267,13 +270,23 @@ def test_a_version_that_postgres_has_not_reached_makes_way_for_the_row(
     """A field that was falsified, or the marker of a ghost that hides what came after it."""
     servers.hashes["stock:{S}"] = {b"W1": encode_level(row(FALSE, deleted=deleted)).encode()}
     healer.heal([case("redis stock", "W1", {"version": 8}, {"version": FALSE})], POLICIES)
-    gone, signal = servers.sent
-    assert (gone[0], orjson.loads(gone[1])) == (STOCK, {"sku": "S", "warehouse": "W1"})
-    assert gone[4] == [(REPAIR, AVAILABILITY.encode()), (REPLACES, str(FALSE).encode())]
-    change = read_stock_change(orjson.dumps(gone[2]))
-    assert (change.operation, change.version) == (Operation.DELETE, 7), "older than the row itself"
+    right, signal = servers.sent
+    assert (right[0], orjson.loads(right[1])) == (STOCK, {"sku": "S", "warehouse": "W1"})
+    assert right[4] == [(REPAIR, AVAILABILITY.encode()), (REPLACES, str(FALSE).encode())]
+    change = read_stock_change(orjson.dumps(right[2]))
+    assert change.operation is Operation.READ
+    assert level_of(change)._replace(committed_us=5) == row(8), "as Postgres has it, and no delete"
     assert signal[0] == SIGNALS
     assert servers.flushed == [1, 2], "what is read again comes behind what makes way for it"
+
+
+def test_nothing_of_a_row_is_lost_on_the_way(servers: Servers, healer: Healer):
+    short = StockLevel(3, 9, 2, 7, 1_795_300_000_123, 8, 5)
+    servers.rows["S"] = {"W1": short}
+    servers.hashes["stock:{S}"] = {b"W1": encode_level(row(FALSE)).encode()}
+    healer.heal([case("redis stock", "W1", {"version": 8}, {"version": FALSE})], POLICIES)
+    change = read_stock_change(orjson.dumps(servers.sent[0][2]))
+    assert level_of(change)._replace(committed_us=5) == short
 
 
 @pytest.mark.usefixtures("has_row")
@@ -310,14 +323,16 @@ def test_a_marker_above_all_versions_gives_way_when_readers_are_told_again(
 
 
 def test_an_override_in_a_false_version_makes_way_alike(servers: Servers, healer: Healer):
-    servers.overrides["S"] = {"web": ChannelOverride(6, 0, buffer=2)}
-    kept = ChannelOverride(FALSE, 0, blocked=True)
+    own = ChannelOverride(6, 0, 2, 5_000, 1, 0, 4, None, 3, True)
+    servers.overrides["S"] = {"web": own}
+    kept = ChannelOverride(FALSE, 0)
     servers.hashes["stock:{S}"] = {b":override:web": encode_override(kept).encode()}
     healer.heal([case("redis overrides", "web", {"version": 6}, {"version": FALSE})], POLICIES)
-    gone, signal = servers.sent
-    assert (gone[0], gone[4]) == (CHANNEL_SKU, [(REPLACES, str(FALSE).encode())])
-    change = read_override_change(orjson.dumps(gone[2]))
-    assert (change.channel, change.override.version, change.override.deleted) == ("web", 5, True)
+    right, signal = servers.sent
+    assert (right[0], right[4]) == (CHANNEL_SKU, [(REPLACES, str(FALSE).encode())])
+    change = read_override_change(orjson.dumps(right[2]))
+    assert (change.operation, change.channel) == (Operation.READ, "web")
+    assert change.override._replace(committed_us=0) == own, "still blocked, and still fenced"
     assert signal[2]["data"]["data-collections"] == ["inventory.channel_sku"]
 
 
@@ -360,8 +375,45 @@ def test_what_has_come_since_is_no_ghost(servers: Servers, healer: Healer, place
     assert servers.sent == []
 
 
-def test_without_a_partition_in_redis_a_ghost_goes_where_debezium_would_put_it(
+def test_a_ghost_goes_where_debezium_would_put_it_whatever_redis_says(
     servers: Servers, healer: Healer
 ):
+    servers.hashes["stock:{S}"] = {b":partition": b"77"}
     healer.heal([case("redis stock", "W9", None, {"version": 8})], POLICIES)
     assert servers.sent[0][3] == partition_of("S", 6)
+
+
+def test_a_hash_of_a_sku_that_is_gone_is_written_anew_where_it_cannot_be_read(
+    servers: Servers, healer: Healer
+):
+    servers.hashes["stock:{S}"] = {b"": b"x", b":odd": b"1"}
+    healer.heal([case("redis stock", None, None, {"unreadable": ":odd"})], POLICIES)
+    ((topic, key, envelope, _, headers),) = servers.sent
+    assert (topic, orjson.loads(key)) == (STOCK, {"sku": "S", "warehouse": "W1"})
+    assert headers == [(REPAIR, AVAILABILITY.encode())]
+    assert read_stock_change(orjson.dumps(envelope)).operation is Operation.DELETE
+
+
+@pytest.mark.usefixtures("has_row")
+def test_what_cannot_be_read_beside_rows_is_written_anew_with_them(
+    servers: Servers, healer: Healer
+):
+    servers.hashes["stock:{S}"] = {b"W1": encode_level(row(8)).encode(), b":odd": b"1"}
+    healer.heal([case("redis stock", None, None, {"unreadable": ":odd"})], POLICIES)
+    ((topic, _, signal, _, _),) = servers.sent
+    assert topic == SIGNALS
+    assert signal["data"]["data-collections"] == ["inventory.stock"]
+
+
+@pytest.mark.parametrize("last", [(None, 4), (4, None)])
+def test_a_postgres_that_does_not_say_what_it_has_drawn_ends_no_auditor(last):
+    """As after a restore without grants: all goes on, but for healing."""
+
+    class Restored(Pages):
+        @contextmanager
+        def _reading(self) -> Iterator[SimpleNamespace]:
+            rows = [*zip(("stock_version", "policy_version"), last, strict=True)]
+            yield SimpleNamespace(execute=lambda _: SimpleNamespace(fetchall=lambda: rows))
+
+    with pytest.raises(Outage, match="GRANT USAGE ON SEQUENCE"):
+        Restored("").drawn()

@@ -267,3 +267,28 @@ def test_one_batch_is_healed_at_a_time(world: World):
 def test_suspects_are_bounded(world: World):
     world.inquiry.suspect(map(str, range(50_000)))
     assert world.inquiry.suspects == 10_000
+
+
+def test_a_pass_that_had_no_place_for_suspects_proves_nothing_of_the_others(world: World):
+    for _ in range(HEALS + 1):
+        drift_once(world)
+        world.now += 2 * HELD_SECONDS
+        world.inquiry.suspect(map(str, range(10_001)))
+        world.inquiry.again()
+        world.steps(300)
+    assert world.healed == ["S"] * HEALS
+
+
+def test_what_is_left_is_not_forgotten_however_much_else_drifts(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("audit.continuous.inquiry._MOST_REMEMBERED", 5)
+    for _ in range(HEALS + 1):
+        drift_once(world)
+    others = [f"O{n}" for n in range(20)]
+    world.cases |= {sku: case(sku) for sku in others}
+    world.inquiry.suspect(others)
+    world.steps()
+    drift_once(world)
+    assert world.healed.count("S") == HEALS
+    assert len(world.inquiry._memory.heals) == 5

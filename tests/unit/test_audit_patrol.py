@@ -158,6 +158,27 @@ def test_what_the_walk_asks_and_does_not_answer(world: World):
     assert (world.said["blind"], world.said["blind_since"]) == (None, None)
 
 
+def test_an_outage_ends_with_the_first_step_that_works(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    """A pass of a million rows takes two minutes, in which the auditor is not blind."""
+    fails = [Outage("Redis takes no work")]
+
+    def steps() -> Iterator[Step]:
+        for number in range(100):
+            if number == 3 and fails:
+                raise fails.pop()
+            yield Step(10_000, 0, [], (WEB,))
+
+    monkeypatch.setattr(world, "steps", steps)
+    found: list[dict[str, str]] = []
+    world.then(3.9, seen(world, found))
+    world.then(8, seen(world, found))
+    world.patrol(9)
+    assert found == [{"outage": "Redis takes no work"}, {}]
+    assert world.ended == 0, "the pass has not ended yet"
+
+
 def test_what_the_inquiry_asks_and_does_not_answer_does_not_hold_up_the_walk(world: World):
     found: list[dict[str, str]] = []
     passes: list[int] = []

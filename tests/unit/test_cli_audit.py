@@ -1,5 +1,6 @@
 """What `stockwire audit` says of the auditor that runs."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -7,7 +8,8 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from cli.audit import latest
+from audit.report import AuditReport, Difference, PlaceReport
+from cli.audit import as_json_text, latest
 from cli.main import app
 
 FIGURES = {
@@ -102,3 +104,10 @@ def test_the_exit_codes_are_in_the_help():
 
 def test_healing_goes_with_a_look_of_ones_own():
     assert CliRunner().invoke(app, ["audit", "--heal"]).exit_code == 2
+
+
+def test_a_version_of_any_length_can_be_shown():
+    false = Difference("redis stock", "S", "W", {"version": 8}, {"version": 10**30})
+    place = PlaceReport("redis stock", 1, 1, 0, (false,))
+    shown = json.loads(as_json_text(AuditReport(1, 1, 0, (place,))))
+    assert shown["examples"][0]["found"] == {"version": 10**30}

@@ -21,16 +21,16 @@ from projections.codec import (
 from tests.histories import histories
 from tests.projector_contract import APP, POLICIES, WEB, WMS, level
 
-counts = st.integers(-(2**63), 2**63 - 1)
+quantities = st.integers(-(2**53), 2**53 - 1)
 any_level = st.builds(
     StockLevel,
-    on_hand=counts,
-    reserved=counts,
-    safety_stock=counts,
-    incoming=counts,
-    incoming_at=st.none() | st.integers(0, 2**62),
+    on_hand=quantities,
+    reserved=quantities,
+    safety_stock=quantities,
+    incoming=quantities,
+    incoming_at=st.none() | st.integers(0, 253_402_300_799_999),
     version=st.integers(0, 2**63 - 1),
-    committed_us=st.integers(0, 2**62),
+    committed_us=st.integers(0, 253_402_300_799_999_999),
     deleted=st.booleans(),
 )
 
@@ -154,3 +154,23 @@ class TestCodec:
             7,
         )
         assert decode_state("SKU-1", []) == SkuState("SKU-1", 0, {}, None)
+
+    def test_what_cannot_be_read_promises_less_and_keeps_the_version_that_guards_it(self):
+        flat = [
+            *(b"ams", b"garbage", b"nyc", b"12 99999999999999999999 0 0 0 - 5 0"),
+            *(b":override:web", b"14 5 -3 - - - - - 0 0 0", b":odd", b"", b"", b"", b"\xff", b"x"),
+            *(b":revision", b"007", b":partition", b"-1", b":alerted", b"x", b":published", b"{}"),
+        ]
+        found = decode_state("SKU-1", flat)
+        gone = StockLevel(0, 0, 0, 0, None, 0, 0, deleted=True)
+        assert found.levels["ams"] == gone
+        assert found.levels["nyc"] == gone._replace(version=12)
+        assert found.overrides == {"web": ChannelOverride(14, 0, blocked=True)}
+        assert (found.revision, found.partition, found.alerted, found.published) == (
+            0,
+            None,
+            0,
+            None,
+        )
+        assert len(found.unreadable) == len(flat) // 2
+        assert project(found, POLICIES).channels == {"web": None, "app": None}

@@ -7,7 +7,7 @@ import pytest
 from inventory.policy import ChannelOverride, PolicySet
 from projections.bulk import build, in_flight, raised, rows_of
 from projections.codec import decode_projection, encode_level, encode_override
-from projections.ports import SkuChanges
+from projections.ports import Replaced, SkuChanges
 from tests.projector_contract import NOW, POLICIES, WEB, gone, level
 
 SKU = "SKU-1"
@@ -133,3 +133,18 @@ def test_a_sku_between_the_two_steps_of_a_write_is_in_flight():
     assert in_flight(right, rows(ams=level(4, 9))), "the source is ahead"
     assert not in_flight(right, rows(ams=level(2, 9))), "the same version says something else"
     assert not in_flight({}, rows(ams=level(2, 9)))
+
+
+def test_a_version_that_the_auditor_calls_false_gives_way_to_a_lower_one():
+    own = ChannelOverride(6, NOW, ring_fence=2)
+    stored = rows(ams=level(9_000, 99), nyc=level(9_000, 98))
+    stored[b":override:web"] = encode_override(own._replace(version=9_000)).encode()
+    right = SkuChanges(
+        {"ams": level(8, 1), "nyc": level(8, 1)},
+        {"web": own},
+        replaced=Replaced({"ams": 9_000, "nyc": 8_999}, {"web": 9_000}),
+    )
+    assert raised(stored, right) == {
+        **rows(ams=level(8, 1), nyc=level(9_000, 98)),
+        b":override:web": encode_override(own).encode(),
+    }
