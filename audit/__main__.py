@@ -3,6 +3,7 @@
 import sys
 
 from audit.continuous.main import patrol, stop_on_signals
+from health.collector import tune_collector
 from health.logs import configure_logging
 from inventory.errors import StockwireError
 from inventory.settings import load_settings
@@ -11,6 +12,7 @@ from inventory.settings import load_settings
 def main() -> int:
     """Exit code 0 after a signal, 1 after a fault."""
     configure_logging()
+    tune_collector()
     stopping = stop_on_signals()
     try:
         patrol(load_settings(), stopping)

@@ -97,13 +97,14 @@ class Crew:
         self._stop: Event = spawn.Event()
         # A queue holds 64 KiB before somebody reads it, which is some hundred parts.
         parts = [(part, standing.positions.get(part), standing.parts[part]) for part in left]
-        taken: Synchronized[int] = spawn.Value("i", 0)
+        # Kept here: its lock would be gone before a process that has just been started finds it.
+        self._taken: Synchronized[int] = spawn.Value("i", 0)
         self._failures: SimpleQueue[str] = spawn.SimpleQueue()
         self._processes: list[BaseProcess] = []
         for _ in range(min(processes, len(left))):
             process = spawn.Process(
                 target=_run,
-                args=(job, parts, taken, self._failures, self._stop, os.getpid()),
+                args=(job, parts, self._taken, self._failures, self._stop, os.getpid()),
                 daemon=True,  # a second Ctrl-C does not wait for it
             )
             self._processes.append(process)

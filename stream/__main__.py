@@ -2,11 +2,11 @@
 
 import argparse
 import asyncio
-import gc
 import sys
 
 import uvloop
 
+from health.collector import tune_collector
 from health.logs import configure_logging
 from inventory.errors import StockwireError
 from inventory.settings import load_settings
@@ -19,7 +19,7 @@ def main() -> int:
     parser.add_argument("agent", choices=sorted(AGENTS), help="what the worker does")
     agent = parser.parse_args().agent
     configure_logging()
-    _tune_collector()
+    tune_collector()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run_worker(agent, load_settings(), AGENTS[agent]))
@@ -27,15 +27,6 @@ def main() -> int:
         print(exc, file=sys.stderr)
         return 1
     return 0
-
-
-def _tune_collector() -> None:
-    """Let the cycle collector run rarely: a batch makes many objects, and none in a cycle.
-
-    With Python's thresholds it walked all of them again and again, a third of a worker's time.
-    """
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 100)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,8 @@ class RedisSide:
         calls = []
         for start in range(0, len(skus), _SKUS_PER_CALL):
             some = slice(start, start + _SKUS_PER_CALL)
-            keys = [k(sku).encode() for sku in skus[some] for k in (stock_key, availability_key)]
+            tails = map(tail_of, skus[some])
+            keys = [prefix + tail for tail in tails for prefix in _PREFIXES]
             about = orjson.dumps({"channels": channels, "rows": questions[some]})
             calls.append(("EVALSHA", _DIGEST, len(keys), *keys, about))
         if not calls:

@@ -26,6 +26,8 @@ WORKERS = tuple(COMMANDS)
 #: They look on, and give way to those who do the work.
 _ONLOOKERS = frozenset({"auditor", "guardian"})
 _GIVE_WAY = ("nice", "-n", "19")
+#: glibc keeps what was freed apart for each thread: hundreds of MB after a large pass.
+_SMALL = {"MALLOC_ARENA_MAX": "2"}
 
 _ANSWER_SECONDS = 2.0
 
@@ -53,11 +55,16 @@ class Answer:
 def worker_program(name: str, environment: Mapping[str, str], ports: Ports) -> Program:
     """A worker, in the virtual environment that this process runs in."""
     port = ports.health_of(name)
+    looks_on = name in _ONLOOKERS
     return Program(
         name,
-        (*(_GIVE_WAY if name in _ONLOOKERS else ()), sys.executable, "-m", *COMMANDS[name]),
+        (*(_GIVE_WAY if looks_on else ()), sys.executable, "-m", *COMMANDS[name]),
         directory=CHECKOUT,
-        environment={**environment, f"{PREFIX}HEALTH_PORT": str(port)},
+        environment={
+            **environment,
+            **(_SMALL if looks_on else {}),
+            f"{PREFIX}HEALTH_PORT": str(port),
+        },
         # SIGTERM lets the batch in hand finish and the offsets commit.
         stop_seconds=30,
         # One that ends sooner is in a crash loop, and is started again after growing pauses.
