@@ -11,10 +11,11 @@ from redis.exceptions import ResponseError
 
 from audit.compare import compare, is_rejected
 from audit.postgres import read_latest_change, read_stock
-from audit.projection import departed, read_marks, read_projection
+from audit.projection import departed, read_projection
 from audit.report import MAX_EXAMPLES, AuditReport
 from audit.topics import TopicReader
 from inventory.policy import ChannelKind
+from projections.marks import read_marks
 from projections.reader import AvailabilityReader
 
 #: Pause between two audits, in seconds: changes in flight need about as long.

@@ -1,9 +1,8 @@
 """Reads the Redis projection for an audit: whatever is there, expected or not."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar, cast
+from typing import TypeVar
 
-import orjson
 from redis import Redis
 from redis.exceptions import ResponseError
 
@@ -11,8 +10,7 @@ from audit.compare import ProjectionSnapshot, is_rejected, override_fields, row_
 from audit.report import Fields, Key, unreadable
 from inventory.names import stock_key
 from inventory.policy import AS_OF
-from projections.codec import OVERRIDE_PREFIX
-from projections.marks import MARKS_KEY
+from projections.fields import OVERRIDE_PREFIX
 from projections.outage import redis_outages
 from projections.reader import AvailabilityReader
 from projections.states import read_states
@@ -62,7 +60,7 @@ def _working_state(
     """Rows by SKU and warehouse, overrides by SKU and channel."""
     rows: dict[Key, Fields] = {}
     overrides: dict[Key, Fields] = {}
-    for sku, state in _each(skus, lambda some: list(read_states(redis, some))):
+    for sku, state in each_readable(skus, lambda some: list(read_states(redis, some))):
         if isinstance(state, Exception):
             rows[Key(sku)] = unreadable(state)
             continue
@@ -100,7 +98,9 @@ def _channels(
             return list(reader.get_many(some, of).values())
 
         told[channel] = {
-            Key(sku): _fields(state) for sku, state in _each(skus, promised) if state is not None
+            Key(sku): _fields(state)
+            for sku, state in each_readable(skus, promised)
+            if state is not None
         }
     return told
 
@@ -129,7 +129,7 @@ def _strays(
         ]
 
     found: dict[str, dict[Key, dict[str, object]]] = {}
-    for sku, strays in _each(skus, others):
+    for sku, strays in each_readable(skus, others):
         # A key of another type is found by every channel.
         if isinstance(strays, Exception):
             continue
@@ -141,27 +141,13 @@ def _strays(
     return {place: dict(of) for place, of in found.items()}
 
 
-def read_marks(redis: Redis) -> dict[int, dict[str, str]]:
-    """What each partition's SKUs have been told of (`projections.marks`).
-
-    Args:
-        redis: a client with `decode_responses=False`.
-
-    Raises:
-        Outage: Redis does not answer.
-    """
-    with redis_outages():
-        fields = cast("Mapping[bytes, bytes]", redis.hgetall(MARKS_KEY))
-    return {int(partition): orjson.loads(told) for partition, told in fields.items()}
-
-
 def departed(marks: Mapping[int, Mapping[str, str]], channels: Iterable[str]) -> set[str]:
     """Channels that are gone, and are still being taken out of every SKU.
 
     Also those that are only marked as behind or begun.
 
     Args:
-        marks: as `read_marks` has them.
+        marks: as `projections.marks.read_marks` has them.
         channels: names of the availability channels that there are.
     """
     return {name for told in marks.values() for name in told} - {*channels}
@@ -189,7 +175,7 @@ def _skus(redis: Redis, key_of: Callable[[str], str]) -> list[str]:
     return sorted(unescape_sku(name[len(prefix) : len(name) - len(suffix)]) for name in names)
 
 
-def _each(
+def each_readable(
     skus: Sequence[str], read: Callable[[Sequence[str]], Sequence[_T]]
 ) -> Iterator[tuple[str, _T | Exception]]:
     """Read in bulk; where that fails, one by one, so that a bad value spoils only itself."""

@@ -6,7 +6,7 @@ acknowledged the last message: what is measured here is late by some ms and neve
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Self, cast
@@ -22,8 +22,9 @@ from inventory.names import stock_key
 from inventory.policy import ChannelKind, ChannelPolicy, PolicySet, rules_digest
 from inventory.settings import Settings
 from inventory.topics import CHANNEL
-from projections.codec import PUBLISHED, decode_projection
-from projections.marks import BEHIND, MARKS_KEY, NOT_WHOLE
+from projections.codec import decode_projection
+from projections.fields import PUBLISHED
+from projections.marks import BEHIND, NOT_WHOLE, read_marks
 from projections.outage import redis_outages
 from sql.queries import load_queries
 
@@ -140,7 +141,8 @@ class PolicyEdits:
             Outage: Redis does not answer.
         """
         untold = (NOT_WHOLE, BEHIND)
-        return any(told.get(channel, NOT_WHOLE) in untold for told in self._marks().values())
+        marks = read_marks(self._redis).values()
+        return any(told.get(channel, NOT_WHOLE) in untold for told in marks)
 
     def _commit(self, channel: str, buffer: int) -> tuple[int, int, int]:
         """The buffer before, the row's version now, and the number of SKUs."""
@@ -171,7 +173,7 @@ class PolicyEdits:
 
     def _wait_for_all(self, channel: str, digest: str, deadline: float) -> int:
         while True:
-            marks = self._marks()
+            marks = read_marks(self._redis)
             now_us = time.time_ns() // 1000
             told = [marks.get(n, {}).get(channel) for n in range(self._settings.partitions)]
             if all(mark == digest for mark in told):
@@ -185,11 +187,6 @@ class PolicyEdits:
                 "look at make channels and at make logs PART=availability."
             )
         time.sleep(seconds)
-
-    def _marks(self) -> Mapping[int, Mapping[str, str]]:
-        with redis_outages():
-            fields = cast("Mapping[bytes, bytes]", self._redis.hgetall(MARKS_KEY))
-        return {int(number): orjson.loads(told) for number, told in fields.items()}
 
     def _committed_us(self, version: int, deadline: float) -> int:
         """The commit time of the policy row with this version."""

@@ -22,7 +22,8 @@ from bench.arrivals import REDIS, Arrivals
 from inventory.errors import Outage
 from inventory.names import stock_key
 from inventory.projection import SkuProjection
-from projections.codec import PUBLISHED, decode_projection
+from projections.codec import decode_projection
+from projections.fields import PUBLISHED
 from stockwire_client.names import availability_key
 
 #: Keyspace channels (`K`) of hash commands (`h`).

@@ -1,11 +1,9 @@
 """Asks Redis and Kafka how far channels have been told."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import cast
 
-import redis.asyncio
 from redis import Redis
 
 from audit.topics import open_consumer, watermarks
@@ -22,7 +20,7 @@ from inventory.errors import AuditError, Outage
 from inventory.policy import ChannelKind, ChannelPolicy
 from inventory.settings import Settings
 from inventory.topics import STOCK
-from projections.marks import REFUSALS_KEY, Marks
+from projections.marks import REFUSALS_KEY, read_marks
 from projections.outage import redis_outages
 from stream.standing import read_standings
 
@@ -38,7 +36,7 @@ def read_channel_standings(
 
 def _by_marks(settings: Settings, policies: Sequence[ChannelPolicy]) -> dict[str, Standing]:
     try:
-        marks = read_marks(settings)
+        marks = _marks(settings)
         refusals = _refusals(settings)
     except Outage as exc:
         return _unknown(settings, policies, exc)
@@ -68,18 +66,9 @@ def _unknown(
     return {policy.name: away for policy in policies}
 
 
-def read_marks(settings: Settings) -> Mapping[int, Mapping[str, str]]:
-    """What the availability workers have noted of each partition of the stock topic.
-
-    Raises:
-        Outage: Redis does not answer.
-    """
-
-    async def read() -> Mapping[int, Mapping[str, str]]:
-        async with redis.asyncio.Redis.from_url(str(settings.redis_url)) as client:
-            return await Marks(client).read()
-
-    return asyncio.run(read())
+def _marks(settings: Settings) -> Mapping[int, Mapping[str, str]]:
+    with closing(Redis.from_url(str(settings.redis_url))) as client:
+        return read_marks(client)
 
 
 def _refusals(settings: Settings) -> list[Refused]:
@@ -94,6 +83,6 @@ def is_told_of(settings: Settings, policy: ChannelPolicy) -> bool:
         Outage: who knows does not answer.
     """
     if policy.kind is ChannelKind.AVAILABILITY:
-        return any(policy.name in told for told in read_marks(settings).values())
+        return any(policy.name in told for told in _marks(settings).values())
     kept = read_standings(settings, policy.name)
     return any(found.state is not ledger.State.LEFT for found in kept.values())

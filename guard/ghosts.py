@@ -17,11 +17,11 @@ import psycopg
 from confluent_kafka import KafkaError, Message, Producer
 from psycopg import sql
 
-from connectors.signals import KEY, snapshot_signal
+from connectors.signals import send_signal, snapshot_signal
 from guard.reading import ends, kafka_outages, read_to_end
 from guard.steps import Say
 from inventory.errors import Outage, StackError
-from inventory.topics import CHANNEL, CHANNEL_SKU, SIGNALS, STOCK
+from inventory.topics import CHANNEL, CHANNEL_SKU, STOCK
 from sql.queries import load_queries
 
 _QUERIES = load_queries()
@@ -218,7 +218,7 @@ def _read_again(
                 f"{_PATIENCE:g} s; see stockwire doctor, and run this again."
             )
         some = set(islice(left, _ROWS_OF_SIGNAL))
-        _signal(bootstrap, snapshot_signal({table.name: condition(admin, table.columns, some)}))
+        send_signal(bootstrap, snapshot_signal({table.name: condition(admin, table.columns, some)}))
         soon = time.monotonic() + _SIGNAL_SECONDS
         while not some.isdisjoint(left) and time.monotonic() < soon:
             for key in _told_after(bootstrap, topic, table.columns, left):
@@ -253,12 +253,3 @@ def condition(
         sql.SQL("({})").format(sql.SQL(", ").join(map(sql.Literal, key))) for key in sorted(keys)
     )
     return sql.SQL("({}) IN ({})").format(names, sql.SQL(", ").join(rows)).as_string(admin)
-
-
-def _signal(bootstrap: str, signal: bytes) -> None:
-    with kafka_outages(bootstrap):
-        producer = Producer({"bootstrap.servers": bootstrap, "acks": "all", "log_level": 0})
-        producer.produce(SIGNALS, key=KEY, value=signal, partition=0)
-        left = producer.flush(_SECONDS)
-    if left:
-        raise Outage(f"Kafka at {bootstrap} did not take a signal to Debezium.")

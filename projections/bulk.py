@@ -12,11 +12,6 @@ from inventory.policy import NO_OVERRIDES, ChannelOverride, PolicySet
 from inventory.projection import SkuProjection, SkuState, is_current, project
 from inventory.stock import StockLevel
 from projections.codec import (
-    ALERTED,
-    OVERRIDE_PREFIX,
-    PARTITION,
-    PUBLISHED,
-    REVISION,
     availability_fields,
     decode_level,
     decode_override,
@@ -25,23 +20,23 @@ from projections.codec import (
     encode_override,
     encode_projection,
 )
+from projections.fields import (
+    ALERTED_FIELD,
+    OVERRIDE_FIELD_PREFIX,
+    PARTITION_FIELD,
+    PUBLISHED_FIELD,
+    REVISION_FIELD,
+    UNREADABLE,
+)
 from projections.ports import SkuChanges
 
 #: A Redis hash as it is.
 Fields: TypeAlias = Mapping[bytes, bytes]
 
-_REVISION = REVISION.encode()
-_PUBLISHED = PUBLISHED.encode()
-_PARTITION = PARTITION.encode()
-_ALERTED = ALERTED.encode()
-_OVERRIDE_PREFIX = OVERRIDE_PREFIX.encode()
 _COLON = ord(":")
 
 #: Where the commit time stands in the text of a level and of an override.
 _LEVEL_COMMIT, _OVERRIDE_COMMIT = 6, 1
-
-#: What decoding raises at a value that no writer of ours wrote.
-UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError)
 
 
 class Sku(NamedTuple):
@@ -62,7 +57,7 @@ def rows_of(kept: Fields) -> dict[bytes, bytes]:
     """The rows of a working state, levels and overrides; those that cannot be read are left out."""
     rows = {}
     for name, text in kept.items():
-        if name[:1] != b":" or name.startswith(_OVERRIDE_PREFIX):
+        if name[:1] != b":" or name.startswith(OVERRIDE_FIELD_PREFIX):
             try:
                 decode_row(name, text)
             except UNREADABLE:
@@ -92,12 +87,14 @@ def raised(rows: Mapping[bytes, bytes], changes: SkuChanges) -> dict[bytes, byte
     result = dict(rows)
     wanted = [(code.encode(), encode_level(level)) for code, level in changes.levels.items()]
     wanted += [
-        (_OVERRIDE_PREFIX + channel.encode(), encode_override(override))
+        (OVERRIDE_FIELD_PREFIX + channel.encode(), encode_override(override))
         for channel, override in changes.overrides.items()
     ]
     of_levels, of_overrides = changes.replaced
     false = {code.encode(): version for code, version in of_levels.items()}
-    false |= {_OVERRIDE_PREFIX + name.encode(): version for name, version in of_overrides.items()}
+    false |= {
+        OVERRIDE_FIELD_PREFIX + name.encode(): version for name, version in of_overrides.items()
+    }
     for name, text in wanted:
         row = text.encode()
         stored = result.get(name)
@@ -152,32 +149,34 @@ def build(
         if name[0] != _COLON:
             levels[name.decode()] = decode_level(text)
         else:
-            channel = name.removeprefix(_OVERRIDE_PREFIX).decode()
+            channel = name.removeprefix(OVERRIDE_FIELD_PREFIX).decode()
             overrides = {**overrides, channel: decode_override(text)}
         same = same and kept.get(name) == text
     last, revision = _last(sku, kept)
     stock = dict(rows)
-    for name in (_PARTITION, _ALERTED):
+    for name in (PARTITION_FIELD, ALERTED_FIELD):
         if name in kept and kept[name].isdigit():
             stock[name] = kept[name]
     if partition is not None:
-        stock[_PARTITION] = b"%d" % partition
+        stock[PARTITION_FIELD] = b"%d" % partition
     if (
         same
         and last is not None
         and is_current(last, revision, policies)
         and holds(last, levels, overrides, policies)
     ):
-        stock[_REVISION], stock[_PUBLISHED] = kept[_REVISION], kept[_PUBLISHED]
+        stock[REVISION_FIELD], stock[PUBLISHED_FIELD] = kept[REVISION_FIELD], kept[PUBLISHED_FIELD]
         return Sku(stock, availability_fields(last), anew=False)
     if not levels:
         # Overrides may come before the stock: there is nothing to tell yet.
-        stock[_REVISION] = b"%d" % (revision if same and revision else max(revision, above) + 1)
+        stock[REVISION_FIELD] = b"%d" % (
+            revision if same and revision else max(revision, above) + 1
+        )
         return Sku(stock, [], anew=not same)
     state = SkuState(sku, max(revision, above) + 1, levels, last, overrides)
     projection = project(state, policies)
-    stock[_REVISION] = b"%d" % projection.revision
-    stock[_PUBLISHED] = encode_projection(projection).encode()
+    stock[REVISION_FIELD] = b"%d" % projection.revision
+    stock[PUBLISHED_FIELD] = encode_projection(projection).encode()
     return Sku(stock, availability_fields(projection), anew=True)
 
 
@@ -219,8 +218,10 @@ def in_flight(kept: Fields, rows: Mapping[bytes, bytes]) -> bool:
     the first one, when the source already knows a later version of a row.
     """
     try:
-        revision = int(kept[_REVISION])
-        last = decode_projection("", kept[_PUBLISHED]).revision if _PUBLISHED in kept else 0
+        revision = int(kept[REVISION_FIELD])
+        last = (
+            decode_projection("", kept[PUBLISHED_FIELD]).revision if PUBLISHED_FIELD in kept else 0
+        )
         behind = [name for name, text in rows.items() if kept.get(name) != text]
         if behind:
             return all(_version(rows[name]) > _version(kept[name]) for name in behind)
@@ -238,9 +239,9 @@ def _last(sku: str, kept: Fields) -> tuple[SkuProjection | None, int]:
     last = None
     revision = 0
     try:
-        revision = int(kept.get(_REVISION, b"0"))
-        if _PUBLISHED in kept:
-            last = decode_projection(sku, kept[_PUBLISHED])
+        revision = int(kept.get(REVISION_FIELD, b"0"))
+        if PUBLISHED_FIELD in kept:
+            last = decode_projection(sku, kept[PUBLISHED_FIELD])
     except UNREADABLE:
         return None, max(revision, 0)
     return last, max(revision, 0)

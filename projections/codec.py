@@ -16,19 +16,17 @@ import orjson
 from inventory.policy import AS_OF, NO_OVERRIDES, SHARE_UNITS, ChannelOverride
 from inventory.projection import ChannelState, SkuProjection, SkuState
 from inventory.stock import StockLevel
+from projections.fields import (
+    ALERTED_FIELD,
+    OVERRIDE_FIELD_PREFIX,
+    OVERRIDE_PREFIX,
+    PARTITION_FIELD,
+    PUBLISHED_FIELD,
+    REVISION_FIELD,
+    UNREADABLE,
+)
 from stockwire_client.contract import Status
 
-REVISION = ":revision"
-PUBLISHED = ":published"
-PARTITION = ":partition"
-ALERTED = ":alerted"
-OVERRIDE_PREFIX = ":override:"
-
-_REVISION = REVISION.encode()
-_PUBLISHED = PUBLISHED.encode()
-_PARTITION = PARTITION.encode()
-_ALERTED = ALERTED.encode()
-_OVERRIDE_PREFIX = OVERRIDE_PREFIX.encode()
 _COLON = ord(":")
 
 #: A longer text is no row; `apply.lua` has the same limit, and the same two forms.
@@ -45,9 +43,6 @@ _END_US = _END_MS * 1000
 #: Of a number that fits 64 bits.
 _COUNT_DIGITS = 18
 _ZERO = ord("0")
-
-#: What decoding raises at a value that no writer of ours wrote.
-_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError)
 
 _STATUSES = {status.value: status for status in Status}
 
@@ -210,20 +205,20 @@ def decode_state(sku: str, flat: Sequence[bytes]) -> SkuState:
         try:
             if name[0] != _COLON:
                 levels[name.decode()] = decode_level(value)
-            elif name == _REVISION:
+            elif name == REVISION_FIELD:
                 revision = _count(value)
-            elif name == _PUBLISHED:
+            elif name == PUBLISHED_FIELD:
                 published = decode_projection(sku, value)
-            elif name == _PARTITION:
+            elif name == PARTITION_FIELD:
                 partition = _count(value)
-            elif name == _ALERTED:
+            elif name == ALERTED_FIELD:
                 alerted = _count(value)
             else:
                 overrides = {**overrides, _channel(name): decode_override(value)}
-        except _UNREADABLE:
+        except UNREADABLE:
             text = name.decode(errors="replace")
             unreadable.append(text)
-            if name.startswith(_OVERRIDE_PREFIX):
+            if name.startswith(OVERRIDE_FIELD_PREFIX):
                 stored = ChannelOverride(_stored_version(_OVERRIDE, value), 0, blocked=True)
                 overrides = {**overrides, text.removeprefix(OVERRIDE_PREFIX): stored}
             elif name[:1] != b":":
@@ -240,9 +235,9 @@ def _channel(name: bytes) -> str:
     Raises:
         ValueError: it is no such field.
     """
-    if not name.startswith(_OVERRIDE_PREFIX):
+    if not name.startswith(OVERRIDE_FIELD_PREFIX):
         raise ValueError("no field of the working state")
-    return name[len(_OVERRIDE_PREFIX) :].decode()
+    return name[len(OVERRIDE_FIELD_PREFIX) :].decode()
 
 
 def _count(text: bytes) -> int:

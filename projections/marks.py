@@ -6,18 +6,19 @@ else wants a channel to be told of every SKU marks it as behind (`rebuild.tell`)
 """
 
 from collections.abc import Iterable, Mapping
-from importlib.resources import files
 from typing import Any
 
 import orjson
-from redis.asyncio import Redis
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
 
 from projections.outage import redis_outages
+from projections.script import Script
 
 MARKS_KEY = "stockwire:told"
 
 #: The script that sets them, unless somebody else has.
-SET_MARKS = files("projections").joinpath("scripts", "mark.lua").read_text()
+SET_MARKS = Script("mark.lua").source
 
 #: In the place of a digest: told of some SKUs, but not of all.
 NOT_WHOLE = ""
@@ -28,10 +29,34 @@ BEHIND = "-"
 REFUSALS_KEY = "stockwire:refusals"
 
 
+def raw_marks(redis: Redis) -> dict[int, bytes]:
+    """The marks of each partition that has any, as they are kept.
+
+    Args:
+        redis: a client with `decode_responses=False`.
+
+    Raises:
+        Outage: Redis does not answer.
+    """
+    with redis_outages():
+        fields: dict[Any, Any] = redis.hgetall(MARKS_KEY)
+    return {int(partition): marks for partition, marks in fields.items()}
+
+
+def decoded(raw: Mapping[int, bytes]) -> dict[int, dict[str, str]]:
+    """By partition and channel, the rules it was told everything by, or what it still lacks."""
+    return {partition: orjson.loads(marks) for partition, marks in raw.items()}
+
+
+def read_marks(redis: Redis) -> dict[int, dict[str, str]]:
+    """See `raw_marks` and `decoded`."""
+    return decoded(raw_marks(redis))
+
+
 class Marks:
     """The marks in Redis. Every method raises `Outage` when Redis does not answer."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: AsyncRedis) -> None:
         """Use a client with `decode_responses=False`."""
         self._redis = redis
         self._set = redis.register_script(SET_MARKS)
@@ -42,7 +67,7 @@ class Marks:
         with redis_outages():
             fields: dict[Any, Any] = await self._redis.hgetall(MARKS_KEY)
         self._seen = {int(partition): marks for partition, marks in fields.items()}
-        return {partition: orjson.loads(marks) for partition, marks in self._seen.items()}
+        return decoded(self._seen)
 
     async def write(self, partition: int, marks: Mapping[str, str]) -> dict[str, str] | None:
         """Set the marks of one partition, unless somebody else has since they were last seen.

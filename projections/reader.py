@@ -12,7 +12,8 @@ from typing import TypeAlias
 
 import stockwire_client.reader
 from inventory.names import stock_key
-from projections.codec import PUBLISHED, REVISION, decode_projection, level_version
+from projections.codec import decode_projection, level_version
+from projections.fields import PUBLISHED, REVISION
 from projections.outage import redis_outages
 
 # Clients with and without `decode_responses` are both welcome.

@@ -5,9 +5,8 @@ mends the live one (`replace`), where a worker may write the same SKU at any tim
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from importlib.resources import files
 from itertools import chain, islice
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 from hiredis import pack_command
@@ -16,11 +15,11 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from inventory.names import stock_key
 from projections.bulk import Fields, Sku
-from projections.codec import REVISION
+from projections.fields import REVISION_FIELD
 from projections.outage import is_outage, redis_outages
+from projections.script import Command, Script
 from stockwire_client.names import availability_key
 
-_REVISION = REVISION.encode()
 _REPLACE = "replace.lua"
 _LOAD = "load.lua"
 
@@ -31,8 +30,6 @@ _SKUS_PER_TRIP = 500
 
 #: The stub has it take one argument only.
 _pack: Any = pack_command
-
-_Command: TypeAlias = tuple[str | bytes, ...]
 
 _T = TypeVar("_T")
 
@@ -79,7 +76,7 @@ class Space:
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
-        self._scripts: dict[str, Any] = {}
+        self._scripts: dict[str, Script] = {}
 
     def read(self, skus: Sequence[str], *, readers: bool) -> list[Kept]:
         """What is kept of each SKU, in the order given."""
@@ -126,31 +123,24 @@ class Space:
             for sku, wanted, kept in some:
                 keys += (stock_key(sku), availability_key(sku))
                 stock = [text.decode() for text in chain.from_iterable(wanted.stock.items())]
-                arguments.append((kept.get(_REVISION, b"").decode(), stock, wanted.readers))
+                arguments.append((kept.get(REVISION_FIELD, b"").decode(), stock, wanted.readers))
             reply = self.run(_REPLACE, keys, orjson.dumps(arguments))
             refused += [some[position][0] for position in reply]
         return refused
 
     def run(self, script: str, keys: Sequence[str | bytes], *arguments: str | bytes | int) -> Any:
         """Call one of our scripts, by its file's name; its reply."""
-        with redis_outages():
-            return self._script(script)(keys, arguments)
+        return self._call(script, [(keys, *arguments)])[0]
 
-    def _script(self, name: str) -> Any:
+    def _call(self, name: str, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Call a script several times in one round trip; a call is its keys, then its arguments."""
         if name not in self._scripts:
-            source = files("projections").joinpath("scripts", name).read_bytes()
-            self._scripts[name] = self.redis.register_script(source)
-        return self._scripts[name]
-
-    def _call(self, name: str, calls: Sequence[_Command]) -> list[Any]:
-        """Call a script several times in one round trip; calls begin with the number of keys."""
-        script = self._script(name)
-        commands: list[_Command] = [("EVALSHA", script.sha, *call) for call in calls]
+            self._scripts[name] = Script(name)
+        script = self._scripts[name]
+        commands = [script.call(*call) for call in calls]
         replies = self._exchange(commands)
         if any(isinstance(reply, NoScriptError) for reply in replies):
-            with redis_outages():
-                self.redis.script_load(script.script)
-            replies = self._exchange(commands)
+            replies = self._exchange([script.load, *commands])[1:]
         for reply in replies:
             if isinstance(reply, RedisError):
                 with redis_outages():
@@ -173,7 +163,7 @@ class Space:
                         raise reply
         return found
 
-    def _exchange(self, commands: Sequence[_Command]) -> list[Any]:
+    def _exchange(self, commands: Sequence[Command]) -> list[Any]:
         """Commands in one round trip; their replies, errors among them.
 
         A pipeline of the client does the same in twice the time of its Python, which here is most
@@ -203,14 +193,14 @@ def _portions(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
         yield some
 
 
-def _loading(skus: Iterable[Loaded], fence: Fence) -> _Command:
-    """The number of keys, the keys and the arguments of `load.lua`."""
+def _loading(skus: Iterable[Loaded], fence: Fence) -> tuple[Any, ...]:
+    """The keys and the arguments of `load.lua`."""
     keys: list[str] = [fence.progress, fence.suspects]
     arguments: list[str | bytes] = [fence.owner]
     for sku, wanted, suspect, kept in skus:
         keys += (stock_key(sku), availability_key(sku))
-        arguments += (sku, "1" if suspect else "0", kept.get(_REVISION, b""))
+        arguments += (sku, "1" if suspect else "0", kept.get(REVISION_FIELD, b""))
         arguments += (str(2 * len(wanted.stock)), str(len(wanted.readers)))
         arguments += chain.from_iterable(wanted.stock.items())
         arguments += wanted.readers
-    return (str(len(keys)), *keys, *arguments)
+    return (keys, *arguments)

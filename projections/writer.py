@@ -15,10 +15,8 @@ with holes, and in `checkpoint.lua`, so that no checkpoint is ever raised over o
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from hashlib import sha1
-from importlib.resources import files
 from itertools import chain
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import orjson
 import structlog
@@ -31,14 +29,13 @@ from inventory.policy import PolicySet
 from inventory.projection import SkuProjection, SkuState, project
 from projections.checkpoint import CHECKPOINT_KEY, Known, compare
 from projections.codec import (
-    ALERTED,
-    OVERRIDE_PREFIX,
     availability_fields,
     decode_state,
     encode_level,
     encode_override,
     encode_projection,
 )
+from projections.fields import ALERTED, OVERRIDE_PREFIX
 from projections.outage import redis_outages
 from projections.ports import (
     NOTHING_REPLACED,
@@ -48,29 +45,17 @@ from projections.ports import (
     SkuChanges,
     Written,
 )
+from projections.script import Command, Script
 from stockwire_client.names import availability_key
 
 log = structlog.stdlib.get_logger(__name__)
 
-_Argument: TypeAlias = str | bytes | int
-_Command: TypeAlias = Sequence[_Argument]
 _Item = TypeVar("_Item")
 
 
-class _Script:
-    """A Lua script beside this module, called by its digest."""
-
-    def __init__(self, name: str) -> None:
-        self.source = files("projections").joinpath("scripts", name).read_bytes()
-        self.digest = sha1(self.source, usedforsecurity=False).hexdigest()
-
-    def call(self, keys: Sequence[bytes], *arguments: _Argument) -> _Command:
-        return ("EVALSHA", self.digest, len(keys), *keys, *arguments)
-
-
-_APPLY = _Script("apply.lua")
-_PROJECT = _Script("project.lua")
-_CHECKPOINT = _Script("checkpoint.lua")
+_APPLY = Script("apply.lua")
+_PROJECT = Script("project.lua")
+_CHECKPOINT = Script("checkpoint.lua")
 
 
 class ProjectionWriter:
@@ -195,7 +180,7 @@ class ProjectionWriter:
         replies = await self._compared(self._applying(changes))
         return map(_state, changes, chain.from_iterable(replies))
 
-    def _applying(self, changes: Changes, *options: str) -> list[_Command]:
+    def _applying(self, changes: Changes, *options: str) -> list[Command]:
         commands = []
         for chunk in self._chunks(list(changes.items())):
             keys = [stock_key(sku).encode() for sku, _ in chunk]
@@ -203,7 +188,7 @@ class ProjectionWriter:
             commands.append(_APPLY.call(keys, orjson.dumps(rows), *options))
         return commands
 
-    async def _compared(self, commands: Sequence[_Command]) -> list[Any]:
+    async def _compared(self, commands: Sequence[Command]) -> list[Any]:
         """The replies, if Redis had all that it has acknowledged when it gave the last of them.
 
         Behind the commands: what is lost before the comparison shows in it, and a SKU that is lost
@@ -219,7 +204,7 @@ class ProjectionWriter:
     async def _project(
         self,
         projections: Sequence[SkuProjection],
-        raised: Sequence[_Command],
+        raised: Sequence[Command],
         checkpoint: Checkpoint,
     ) -> list[str]:
         """Step 2: write projections, and the checkpoint behind them; the refused SKUs."""
@@ -249,7 +234,7 @@ class ProjectionWriter:
             for position in refused
         ]
 
-    def _raising(self, changes: Changes, checkpoint: Checkpoint) -> list[_Command]:
+    def _raising(self, changes: Changes, checkpoint: Checkpoint) -> list[Command]:
         """The command that raises checkpoints, if there is anything to raise."""
         if not checkpoint:
             return []
@@ -258,14 +243,13 @@ class ProjectionWriter:
         arguments = self._known.raising(checkpoint, max(versions, default=None))
         return [_CHECKPOINT.call((CHECKPOINT_KEY.encode(),), *arguments)]
 
-    async def _send(self, commands: Sequence[_Command]) -> list[Any]:
+    async def _send(self, commands: Sequence[Command]) -> list[Any]:
         """Commands in one round trip; their replies. Every script may be called twice."""
         if not commands:
             return []
         replies = await self._execute(commands)
         if any(isinstance(reply, NoScriptError) for reply in replies):
-            # Redis keeps scripts in memory only: a restart or SCRIPT FLUSH loses them.
-            load = [("SCRIPT LOAD", script.source) for script in (_APPLY, _PROJECT, _CHECKPOINT)]
+            load = [script.load for script in (_APPLY, _PROJECT, _CHECKPOINT)]
             replies = await self._execute([*load, *commands])
             del replies[: len(load)]
         for reply in replies:
@@ -273,7 +257,7 @@ class ProjectionWriter:
                 raise reply
         return replies
 
-    async def _execute(self, commands: Sequence[_Command]) -> list[Any]:
+    async def _execute(self, commands: Sequence[Command]) -> list[Any]:
         if len(commands) == 1:
             # A pipeline of one costs half as much again.
             try:

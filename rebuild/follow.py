@@ -9,6 +9,7 @@ from redis import Redis
 
 from inventory.errors import RebuildError
 from projections.checkpoint import read_checkpoints
+from projections.marks import decoded, raw_marks
 from projections.outage import redis_outages
 from rebuild.mend import Check, Load
 from rebuild.policies import Policies
@@ -16,7 +17,7 @@ from rebuild.portion import Portion
 from rebuild.progress import DIFFERING_KEY, Progress
 from rebuild.rows import RowSource
 from rebuild.shadow_space import ShadowSpace, Switched
-from rebuild.tell import being_told, raw_marks, read_marks
+from rebuild.tell import being_told
 from rebuild.topics import Following, ends, part_of
 
 #: Seconds that the last steps get: changes in flight, channels that are being told.
@@ -188,7 +189,7 @@ class Switch:
                 f"{min(differing)!r}"
             )
         marks = raw_marks(self._spaces.live)
-        told = being_told(read_marks(self._spaces.live), self._policies.digests)
+        told = being_told(decoded(marks), self._policies.digests)
         if told:
             return f"{', '.join(told)}: being told of every SKU (see `stockwire channels`)"
         keys = self._spaces.kept_keys()

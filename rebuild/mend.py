@@ -21,7 +21,7 @@ from projections.bulk import (
     rows_of,
     same_but_commit,
 )
-from projections.codec import REVISION
+from projections.fields import REVISION_FIELD
 from projections.outage import redis_outages
 from projections.ports import SkuChanges
 from projections.space import Fence, Kept, Loaded, Space
@@ -34,8 +34,6 @@ from rebuild.progress import (
     SUSPECTS_KEY,
     Counts,
 )
-
-_REVISION = REVISION.encode()
 
 #: How often a SKU is looked at that others keep writing.
 _ATTEMPTS = 40
@@ -157,7 +155,7 @@ class Load:
             rows |= _commits(rows, live.stock)
             last = live.stock if b":published" in live.stock else shadow.stock
             # Other rows under the revision that is there would be missed by who has read it before.
-            there_now = int(shadow.stock.get(_REVISION, b"0"))
+            there_now = int(shadow.stock.get(REVISION_FIELD, b"0"))
             partition = changes[sku].partition
             wanted = build(sku, rows, last, self._policies, partition, above=there_now)
             untold = b":published" in wanted.stock and last is not live.stock

@@ -8,6 +8,7 @@ from redis import Redis
 
 from inventory.errors import RebuildError
 from inventory.settings import Settings
+from projections.marks import read_marks
 from rebuild.crew import Crew, From, Job, Task
 from rebuild.follow import applied
 from rebuild.options import Options, Result, Stage
@@ -16,7 +17,7 @@ from rebuild.progress import REBUILD_KEY, Plan, Progress, Standing
 from rebuild.rows import row_plan
 from rebuild.session import Lock, Session
 from rebuild.shadow_space import IN_SHADOW
-from rebuild.tell import read_marks, tell_again
+from rebuild.tell import tell_again
 from rebuild.topics import topic_plan
 
 

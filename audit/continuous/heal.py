@@ -11,7 +11,7 @@ from redis import Redis
 from audit.continuous.ghosts import BOOKED, Ghost, Truth, ahead_of, ghosts_of, merged
 from audit.continuous.judge import Case
 from audit.continuous.pages import Pages
-from audit.projection import UNREADABLE
+from audit.projection import each_readable
 from audit.report import Difference
 from connectors.routing import partition_of
 from connectors.signals import KEY, snapshot_signal
@@ -62,7 +62,7 @@ class Healer:
         kinds = {f"topic {policy.topic}": policy.kind for policy in policies}
         # Redis first: a version there that Postgres' own figures, which only rise, do not reach
         # was never Postgres'.
-        states = {case.sku: self._state(case.sku) for case in cases}
+        states = self._states([case.sku for case in cases])
         told = read_checkpoints(self._redis).version
         drawn = self._pages.drawn()
         if told is not None and told > drawn.stock + 1:
@@ -151,13 +151,10 @@ class Healer:
         if error is not None:
             self._refused.append(f"{message.topic()}: {error.str()}")
 
-    def _state(self, sku: str) -> SkuState | None:
-        """What Redis has of a SKU; None for a key of another type."""
-        try:
-            (state,) = read_states(self._redis, [sku])
-        except UNREADABLE:
-            return None
-        return state
+    def _states(self, skus: Sequence[str]) -> dict[str, SkuState | None]:
+        """What Redis has of SKUs; None for a key of another type."""
+        found = each_readable(skus, lambda some: list(read_states(self._redis, some)))
+        return {sku: None if isinstance(state, Exception) else state for sku, state in found}
 
 
 def _is_of_stock(difference: Difference) -> bool:

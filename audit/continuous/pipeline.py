@@ -8,7 +8,7 @@ from redis import Redis
 
 from audit.continuous.flight import Offsets
 from audit.continuous.follower import Follower
-from audit.projection import departed, read_marks
+from audit.projection import departed
 from audit.topics import open_consumer, watermarks
 from connectors.group_offsets import GroupOffsets
 from inventory.errors import AuditError, Outage
@@ -17,7 +17,7 @@ from inventory.policy import ChannelKind, ChannelPolicy, rules_digest
 from inventory.standing import Standing, State
 from inventory.topics import CHANNEL_SKU, STOCK
 from projections.checkpoint import read_checkpoints
-from projections.marks import BEHIND
+from projections.marks import BEHIND, read_marks
 
 _TIMEOUT = 15.0
 

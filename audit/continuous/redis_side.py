@@ -1,8 +1,6 @@
 """Asks Redis in bulk: what it has of SKUs, and which SKUs it has."""
 
 from collections.abc import Iterator, Sequence
-from hashlib import sha1
-from importlib.resources import files
 from typing import Any
 
 import orjson
@@ -12,10 +10,10 @@ from redis.exceptions import NoScriptError
 from audit.continuous.screen import Seen
 from inventory.names import stock_key
 from projections.outage import redis_outages
+from projections.script import Script
 from stockwire_client.names import availability_key, unescape_sku
 
-_SOURCE = files("projections").joinpath("scripts", "audit.lua").read_bytes()
-_DIGEST = sha1(_SOURCE, usedforsecurity=False).hexdigest()
+_AUDIT = Script("audit.lua")
 
 #: Redis serves nobody else during a call.
 _SKUS_PER_CALL = 100
@@ -51,15 +49,14 @@ class RedisSide:
             tails = map(tail_of, skus[some])
             keys = [prefix + tail for tail in tails for prefix in _PREFIXES]
             about = orjson.dumps({"channels": channels, "rows": questions[some]})
-            calls.append(("EVALSHA", _DIGEST, len(keys), *keys, about))
+            calls.append(_AUDIT.call(keys, about))
         if not calls:
             return []
         with redis_outages():
             try:
                 replies = self._send(calls)
             except NoScriptError:
-                self.redis.script_load(_SOURCE)
-                replies = self._send(calls)
+                replies = self._send([_AUDIT.load, *calls])[1:]
         return [_seen(reply) for some in replies for reply in some]
 
     def _send(self, calls: Sequence[Sequence[Any]]) -> list[Any]:

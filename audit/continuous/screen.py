@@ -18,7 +18,7 @@ from audit.report import Key
 from inventory.availability import promises
 from inventory.policy import NO_OVERRIDES, ChannelKind, ChannelPolicy, PolicySet
 from inventory.stock import StockLevel
-from projections.codec import OVERRIDE_PREFIX
+from projections.fields import OVERRIDE_PREFIX
 from stockwire_client.contract import Status
 
 _STATUSES: Mapping[str, Status] = {status.value: status for status in Status}

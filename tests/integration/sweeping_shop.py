@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 from inventory.names import stock_key
 from inventory.policy import ChannelKind, ChannelPolicy
 from inventory.topics import STOCK
-from projections.codec import PUBLISHED
+from projections.fields import PUBLISHED
 from projections.marks import MARKS_KEY, Marks
 from projections.writer import ProjectionWriter
 from stockwire_client.names import availability_key
