@@ -25,6 +25,14 @@ def broker():
     return broker
 
 
+@pytest.fixture
+def _ctrl_c():
+    """Ctrl-C as Python has it: a shell's background job, such as CI may be, starts ignoring it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 # --- blocking only
 
 
@@ -57,6 +65,7 @@ def test_a_handler_can_stop_but_not_close(broker):
     one.close()
 
 
+@pytest.mark.usefixtures("_ctrl_c")
 def test_the_first_ctrl_c_lets_the_handler_finish(broker):
     one = Blocking(broker)
     with pytest.raises(KeyboardInterrupt):
@@ -67,6 +76,7 @@ def test_the_first_ctrl_c_lets_the_handler_finish(broker):
     assert broker.offset() == 1
 
 
+@pytest.mark.usefixtures("_ctrl_c")
 def test_the_second_ctrl_c_does_not(broker):
     def impatient(change):
         os.kill(os.getpid(), signal.SIGINT)
