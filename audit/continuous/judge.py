@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, TypeAlias
 
-from audit.compare import StockSnapshot, TopicSnapshot, compare
-from audit.continuous.pages import Pages
+from audit.compare import TopicSnapshot, compare
+from audit.continuous.pages import Moment, Pages
 from audit.continuous.redis_side import RedisSide
 from audit.continuous.screen import Said
 from audit.continuous.texts import message_fields
@@ -21,7 +21,7 @@ class Case(NamedTuple):
     """A SKU that is somewhere not as Postgres says.
 
     Attributes:
-        versions: in Postgres, while it was looked at.
+        versions: in Postgres, while it was looked at; see `versions_of`.
     """
 
     sku: str
@@ -59,7 +59,7 @@ class Judge:
         sellers = [p.name for p in policies if p.kind is ChannelKind.AVAILABILITY]
         projection = read_projection(self._redis.redis, sellers, wanted)
         topics = self._topics(policies, self._store.of(wanted))
-        after = self._pages.of(wanted).stock
+        after = self._pages.of(wanted)
         report = compare(before.stock, projection, topics, examples=None)
         found: dict[str, list[Difference]] = {}
         for place in report.places:
@@ -68,7 +68,7 @@ class Judge:
         cases: dict[str, Case] = {}
         moving: set[str] = set()
         for sku, differences in found.items():
-            versions = versions_of(before.stock, sku)
+            versions = versions_of(before, sku)
             if versions_of(after, sku) != versions:
                 moving.add(sku)
             else:
@@ -92,9 +92,14 @@ class Judge:
         return snapshots
 
 
-def versions_of(stock: StockSnapshot, sku: str) -> Versions:
-    """The versions that a SKU's numbers are made of."""
-    return frozenset(
+def versions_of(moment: Moment, sku: str) -> Versions:
+    """The versions that a SKU's numbers are made of, and those of what was deleted.
+
+    Without the latter a row that came and went between two looks would not be seen: a difference
+    that its deletion has made a moment ago would count as one that has lasted all the time.
+    """
+    stock = moment.stock
+    return moment.deleted.get(sku, frozenset()) | frozenset(
         {
             *(("row", code, level.version) for code, level in stock.levels.get(sku, {}).items()),
             *(("own", name, own.version) for name, own in stock.overrides.get(sku, {}).items()),

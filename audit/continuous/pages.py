@@ -1,6 +1,6 @@
 """Reads Postgres piece by piece, each in a short transaction of its own, on one connection."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
@@ -27,10 +27,15 @@ class Page(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """Some SKUs, and when that was on Postgres' clock, in µs since the epoch."""
+    """Some SKUs, and when that was on Postgres' clock, in µs since the epoch.
+
+    Attributes:
+        deleted: by SKU, the versions of its rows and overrides that were deleted last.
+    """
 
     stock: StockSnapshot
     now_us: int
+    deleted: Mapping[str, frozenset[tuple[str, str, int]]]
 
 
 class Drawn(NamedTuple):
@@ -89,7 +94,13 @@ class Pages:
             policies = policies_of(connection)
             cursor = connection.cursor(binary=True)
             rows = cursor.execute(_QUERIES["audit_stock_of"], {"skus": wanted}).fetchall()
-            return Moment(self._snapshot(connection, rows, policies, wanted), now_us)
+            stock = self._snapshot(connection, rows, policies, wanted)
+            deleted: dict[str, set[tuple[str, str, int]]] = {}
+            for sku, *version in connection.execute(
+                _QUERIES["audit_deletions_of"], {"skus": wanted}
+            ):
+                deleted.setdefault(sku, set()).add((version[0], version[1], version[2]))
+            return Moment(stock, now_us, {sku: frozenset(of) for sku, of in deleted.items()})
 
     def known(self, skus: Sequence[str]) -> set[str]:
         """Those of these SKUs that Postgres has."""

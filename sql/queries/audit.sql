@@ -41,6 +41,16 @@ SELECT o.channel, o.sku, o.buffer, o.share, o.low_stock_threshold, o.low_stock_h
 FROM inventory.channel c JOIN inventory.channel_sku o ON o.channel = c.name
 WHERE o.sku = ANY (%(skus)s::text[])
 
+-- The versions of deleted rows, of stock and of policies. A row that came and went leaves all the
+-- versions that are there as they were, and yet the SKU has changed.
+-- name: audit_deletions_of
+SELECT d.sku, 'row', d.warehouse, d.version
+FROM inventory.stock_deletion d WHERE d.sku = ANY (%(skus)s::text[])
+UNION ALL
+SELECT d.sku, 'own', d.channel, d.version
+FROM inventory.channel c JOIN inventory.policy_deletion d ON d.channel = c.name
+WHERE d.sku = ANY (%(skus)s::text[])
+
 -- SKUs that have something of their own on a channel, and no stock.
 -- name: audit_stockless_page
 SELECT DISTINCT o.sku FROM inventory.channel_sku o

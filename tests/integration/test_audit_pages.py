@@ -5,8 +5,10 @@ from contextlib import closing
 import psycopg
 import pytest
 
+from audit.continuous.judge import versions_of
 from audit.continuous.pages import Pages
 from inventory.policy import ChannelPolicy
+from tests.database import as_role
 
 pytestmark = pytest.mark.integration
 
@@ -24,6 +26,36 @@ def test_the_last_versions_that_were_drawn(connection: psycopg.Connection, datab
         assert row is not None
         assert pages.drawn() == (row[0], before.policy + 2)
         assert row[0] > before.stock
+
+
+@pytest.mark.parametrize(
+    ("come", "go"),
+    [
+        (
+            "INSERT INTO inventory.stock (sku, warehouse, on_hand) VALUES ('A', 'W2', 20)",
+            "DELETE FROM inventory.stock WHERE warehouse = 'W2'",
+        ),
+        (
+            "INSERT INTO inventory.channel_sku (channel, sku, buffer) VALUES ('web', 'A', 1)",
+            "DELETE FROM inventory.channel_sku WHERE sku = 'A'",
+        ),
+    ],
+)
+def test_what_came_and_went_is_another_version(connection, database, come, go):
+    """Found by chaos: such a SKU's topics were called drift while they were being told."""
+    connection.execute(
+        "INSERT INTO inventory.stock (sku, warehouse, on_hand) "
+        "VALUES ('A', 'W1', 7), ('B', 'W1', 1)"
+    )
+    with closing(Pages(as_role(database, "stockwire_app"))) as pages:
+        seen = [pages.of(["A", "B"])]
+        for _ in range(2):
+            connection.execute(come)
+            connection.execute(go)
+            seen.append(pages.of(["A", "B"]))
+    assert seen[0].stock == seen[1].stock == seen[2].stock
+    assert len({versions_of(moment, "A") for moment in seen}) == 3
+    assert len({versions_of(moment, "B") for moment in seen}) == 1
 
 
 def test_ddl_does_not_end_the_reading(connection: psycopg.Connection, database: str):
