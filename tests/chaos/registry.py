@@ -49,6 +49,10 @@ _ONLOOKERS = (
     ("guardian", "connect", 2, guardian_watches),
 )
 
+#: What Redis has lost is replayed from the beginning of the stock topic: of an hour of `make chaos`
+#: those are more than a million changes.
+_REPLAY_SECONDS = 180.0
+
 AUDITOR, RECOVER = "the auditor", "a person: `stockwire recover slot`"
 
 _KILLS = tuple(
@@ -198,18 +202,21 @@ FAULTS: tuple[Fault, ...] = (
         flush_all,
         short=True,
         clocks_restart=True,
+        patience=_REPLAY_SECONDS,
     ),
     Fault(
         "redis empty",
         "restart without persistence",
         restart_empty,
         clocks_restart=True,
+        patience=_REPLAY_SECONDS,
     ),
     Fault(
         "redis behind",
         "Redis comes back as it was seconds ago",
         restart_behind,
         clocks_restart=True,
+        patience=_REPLAY_SECONDS,
     ),
     Fault(
         "key deleted",
