@@ -46,8 +46,8 @@ def failover(world: Watched, timeline: Timeline, synced: bool) -> None:
             timeline.prove((found is not None) == synced, f"slot on the new primary: {synced}")
             (recovering,) = connection.execute("SELECT pg_is_in_recovery()").fetchone()
             timeline.prove(not recovering, f"the standby on port {STANDBY_PORT} was promoted")
-        if not synced:
-            recover(world)
+            if not synced:
+                recover(world, connection)
         timeline.heal()
         assert world.probe.wait_until_fresh(120), "not fresh on the new primary"
     finally:

@@ -36,7 +36,7 @@ def slot_dropped(world: World, timeline: Timeline) -> None:
         eventually(dropped)
         gone = connection.execute(_STATUS, [SLOT]).fetchone() is None
         timeline.prove(gone, "the slot did not exist")
-    recover(world)
+        recover(world, connection)
     timeline.heal()
 
 
@@ -60,11 +60,11 @@ def wal_removed(world: World, timeline: Timeline) -> None:
         finally:
             alter_system(connection, {_KEEP: None})
             world.stack.start_part("connect")
-    recover(world)
+        recover(world, connection)
     timeline.heal()
 
 
-def recover(world: World) -> None:
+def recover(world: World, primary: psycopg.Connection) -> None:
     """What the runbook says: one command; the connector reads from a slot when it returns."""
     environment = {
         name: value
@@ -81,5 +81,4 @@ def recover(world: World) -> None:
         check=False,
     )
     assert result.returncode == 0, f"{result.stdout}\n{result.stderr}"
-    with world.superuser() as connection:
-        eventually(lambda: slot_active(connection))
+    eventually(lambda: slot_active(primary))
