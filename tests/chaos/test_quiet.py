@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from statistics import quantiles
 
 import orjson
 import pytest
@@ -52,7 +53,10 @@ def test_no_detector_fires_while_nothing_is_wrong(world, results):
     finally:
         sales.finish()
     said = [line for part in WORKERS for line in loud_lines(world.stack.log_path(part), logs[part])]
-    late = sorted(place for place, at in stale.items() if at is not None)
+    late = [
+        f"{place} after {at - begun:.0f} s" for place, at in sorted(stale.items()) if at is not None
+    ]
+    waits = world.probe.latencies(begun)
     ended = [part for part in world.stack.parts if world.pid(part) != pids[part]]
     heard = [*said, *unready, *findings, *late, *ended]
     results.figure(
@@ -64,7 +68,9 @@ def test_no_detector_fires_while_nothing_is_wrong(world, results):
             "doctor_asked": len(asked),
             "findings": len(findings),
             "said": len(said),
-            "stale": " ".join(late) or "never",
+            "stale": ", ".join(late) or "never",
+            "p99_ms": round(quantiles(waits, n=100)[98] * 1000),
+            "max_ms": round(max(waits) * 1000),
         },
         target="nothing of all this",
         met=not heard,
