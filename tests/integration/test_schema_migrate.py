@@ -21,6 +21,7 @@ MIGRATIONS = [
     "0005_policy",
     "0006_attribution",
     "0007_operations",
+    "0008_deletions_seen",
 ]
 
 
