@@ -11,6 +11,8 @@ from tests.chaos.results import Results
 from tests.chaos.world import Watched, keeps_running, running_world
 
 _LONGEST_SECONDS = 1_200.0
+#: Collections of young objects before one of all.
+_NEVER = 1_000_000_000
 
 
 @pytest.fixture(autouse=True)
@@ -24,16 +26,18 @@ def _bounded(request: pytest.FixtureRequest) -> Iterator[None]:
 def world() -> Iterator[Watched]:
     """The stack behind its proxy, watched.
 
-    What the witnesses keep grows to millions of objects, none of them in a cycle: a collection
-    would stop this process, and the probe's commits with it, for longer than a place may be stale.
+    What the witnesses keep grows to millions of objects: to go through all of them in search of
+    cycles would stop this process, and the probe's commits with it, for longer than a place may be
+    stale. Young cycles are found all the same: some of them hold sockets.
     """
+    before = gc.get_threshold()
     gc.collect()
-    gc.disable()
+    gc.set_threshold(*before[:2], _NEVER)
     try:
         with running_world() as world:
             yield world
     finally:
-        gc.enable()
+        gc.set_threshold(*before)
 
 
 @pytest.fixture(scope="session")
