@@ -91,9 +91,7 @@ class KafkaStandings:
         self._bootstrap = bootstrap
         self._client_id = client_id
         self._places = _places(partitions)
-        self._admin = AdminClient(
-            {"bootstrap.servers": bootstrap, "client.id": client_id, "log_level": 0}
-        )
+        self._admin = self._open()
         self._groups: dict[str, GroupOffsets] = {}
 
     def close(self) -> None:
@@ -165,7 +163,18 @@ class KafkaStandings:
     async def _ends(self, parts: list[TopicPartition]) -> list[int]:
         latest = {part: OffsetSpec.latest() for part in parts}
         futures = self._admin.list_offsets(latest, request_timeout=_TIMEOUT)
-        return [(await _answered(future)).offset for future in futures.values()]
+        try:
+            return [(await _answered(future)).offset for future in futures.values()]
+        except Outage:
+            # It would go on asking with the leader epochs that it knows: a broker that came back
+            # with later ones refuses them for ever (seen with confluent-kafka 2.16.1).
+            self._admin = self._open()
+            raise
+
+    def _open(self) -> AdminClient:
+        return AdminClient(
+            {"bootstrap.servers": self._bootstrap, "client.id": self._client_id, "log_level": 0}
+        )
 
     async def _committed(self, group: str) -> list[TopicPartition]:
         offsets = self._group(group)
