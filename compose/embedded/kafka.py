@@ -81,9 +81,10 @@ class Kafka:
         shutil.rmtree(data, ignore_errors=True)
         data.mkdir()
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        main = ("kafka.tools.StorageTool", "format", "-c", str(self._config), "-t", cluster)
+        # The id in one word: it may begin with a dash.
+        tool = ("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}")
         result = subprocess.run(
-            java(self._at, self._jars.class_path, _HEAP_MB, *main),
+            java(self._at, self._jars.class_path, _HEAP_MB, *tool, "-c", str(self._config)),
             env=base_environment(self._at),
             cwd=data,
             stdout=subprocess.PIPE,

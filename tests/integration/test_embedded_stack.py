@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import quote
+from uuid import UUID
 
 import httpx
 import psutil
@@ -14,7 +15,9 @@ import pytest
 from redis import Redis
 
 from compose.embedded import Stack, processes
-from compose.embedded.places import places
+from compose.embedded.jars import jar_set
+from compose.embedded.kafka import Kafka
+from compose.embedded.places import JARS, places
 from compose.embedded.postgres import Postgres
 from inventory.errors import StackError
 from inventory.settings import Settings, load_settings
@@ -212,3 +215,15 @@ def test_stop_leaves_no_process_and_keeps_the_data(embedded: Stack, own: Setting
     assert not [p for p in ours if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
     assert Path(own.stack_dir, "pgpass").exists()
     embedded.stop()
+
+
+def test_kafka_takes_a_cluster_id_that_begins_with_a_dash(
+    own: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = places(own.model_copy(update={"stack_dir": tmp_path}))
+    for directory in (at.data, at.run):
+        directory.mkdir(parents=True, exist_ok=True)
+    one_in_64 = UUID(bytes=b"\xfb" + bytes(15))
+    monkeypatch.setattr("compose.embedded.kafka.uuid.uuid4", lambda: one_in_64)
+    Kafka(at, jar_set(JARS)).prepare()
+    assert "cluster.id=-w" in (at.data / "kafka" / "meta.properties").read_text()
