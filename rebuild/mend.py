@@ -21,7 +21,7 @@ from projections.bulk import (
     rows_of,
     same_but_commit,
 )
-from projections.fields import REVISION_FIELD
+from projections.fields import PARTITION_FIELD, PUBLISHED_FIELD, REVISION_FIELD
 from projections.outage import redis_outages
 from projections.ports import SkuChanges
 from projections.space import Fence, Kept, Loaded, Space
@@ -86,7 +86,7 @@ class Mend:
                 if sku not in refused:
                     mended += wanted.anew
                     readers += not wanted.anew
-                    unplaced += b":partition" not in wanted.stock
+                    unplaced += PARTITION_FIELD not in wanted.stock
             pending = [*refused, *(sku for sku, _, _ in moving)]
             if not pending:
                 skus, rejected = len(changes), portion.rejected
@@ -153,12 +153,12 @@ class Load:
         for sku, shadow, live in zip(skus, there, told, strict=True):
             rows = raised(rows_of(shadow.stock), changes[sku])
             rows |= _commits(rows, live.stock)
-            last = live.stock if b":published" in live.stock else shadow.stock
+            last = live.stock if PUBLISHED_FIELD in live.stock else shadow.stock
             # Other rows under the revision that is there would be missed by who has read it before.
             there_now = int(shadow.stock.get(REVISION_FIELD, b"0"))
             partition = changes[sku].partition
             wanted = build(sku, rows, last, self._policies, partition, above=there_now)
-            untold = b":published" in wanted.stock and last is not live.stock
+            untold = PUBLISHED_FIELD in wanted.stock and last is not live.stock
             yield Loaded(sku, wanted, wanted.anew or untold, shadow.stock)
 
 

@@ -1,10 +1,10 @@
 """The exact look at a few SKUs: the one comparison that there is (`audit.compare`)."""
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from audit.compare import TopicSnapshot, compare
-from audit.continuous.pages import Moment, Pages
+from audit.continuous.pages import Moment, Pages, Versions
 from audit.continuous.redis_side import RedisSide
 from audit.continuous.screen import Said
 from audit.continuous.texts import message_fields
@@ -12,9 +12,6 @@ from audit.continuous.told import Place, ToldStore
 from audit.projection import read_projection
 from audit.report import Difference, Fields, Key
 from inventory.policy import ChannelKind, ChannelPolicy
-
-#: Versions of all that a SKU's numbers are made of in Postgres, policies included.
-Versions: TypeAlias = frozenset[tuple[str, str, int]]
 
 
 class Case(NamedTuple):

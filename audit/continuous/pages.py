@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import psycopg
 from psycopg import IsolationLevel
@@ -17,6 +17,10 @@ _QUERIES = load_queries()
 
 #: Nothing that is read here takes long; a table that is locked must not hang the auditor.
 _OPTIONS = "-c statement_timeout=30s -c idle_in_transaction_session_timeout=60s"
+
+
+#: Kind, name and version: of all that a SKU's numbers are made of, policies included.
+Versions: TypeAlias = frozenset[tuple[str, str, int]]
 
 
 class Page(NamedTuple):
@@ -35,7 +39,7 @@ class Moment(NamedTuple):
 
     stock: StockSnapshot
     now_us: int
-    deleted: Mapping[str, frozenset[tuple[str, str, int]]]
+    deleted: Mapping[str, Versions]
 
 
 class Drawn(NamedTuple):
@@ -95,11 +99,10 @@ class Pages:
             cursor = connection.cursor(binary=True)
             rows = cursor.execute(_QUERIES["audit_stock_of"], {"skus": wanted}).fetchall()
             stock = self._snapshot(connection, rows, policies, wanted)
+            gone = connection.execute(_QUERIES["audit_deletions_of"], {"skus": wanted})
             deleted: dict[str, set[tuple[str, str, int]]] = {}
-            for sku, *version in connection.execute(
-                _QUERIES["audit_deletions_of"], {"skus": wanted}
-            ):
-                deleted.setdefault(sku, set()).add((version[0], version[1], version[2]))
+            for sku, kind, name, version in gone:
+                deleted.setdefault(sku, set()).add((kind, name, version))
             return Moment(stock, now_us, {sku: frozenset(of) for sku, of in deleted.items()})
 
     def known(self, skus: Sequence[str]) -> set[str]:
