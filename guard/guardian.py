@@ -57,6 +57,7 @@ class Guardian:
         self._state = State()
         self._said: dict[Check, str] = {}
         health.expect(*ALL_CHECKS)
+        health.started()
 
     def __enter__(self) -> Self:
         return self

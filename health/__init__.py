@@ -1,6 +1,6 @@
 """Whether a process lives and is ready, and why not, over HTTP on loopback."""
 
 from health.server import serve
-from health.state import Health, Verdict
+from health.state import STARTED, Health, Verdict
 
-__all__ = ["Health", "Verdict", "serve"]
+__all__ = ["STARTED", "Health", "Verdict", "serve"]

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 #: The check of the main loop itself.
 LOOP = "loop"
 
+#: The check that stands against every process until it says that it has started.
+STARTED = "started"
+
 #: The reason of a check that was never cleared.
 NOT_YET = "not yet"
 
@@ -29,8 +32,8 @@ class Verdict:
 class Health:
     """The health of one process.
 
-    It is live while its main loop turns, and ready while it is live, each expected check was
-    cleared once, and no check has a problem.
+    It is live while its main loop turns, and ready while it is live, has started, each expected
+    check was cleared once, and no check has a problem.
 
     Args:
         process: how the process is called, e.g. availability.
@@ -44,13 +47,17 @@ class Health:
         self.process = process
         self._turn_limit = turn_limit
         self.turned = time.monotonic()
-        self._problems: dict[str, str] = {}
+        self._problems = {STARTED: NOT_YET}
         self._facts: dict[str, object] = {}
         self._lock = threading.Lock()
 
     def turn(self) -> None:
         """Note that the main loop has turned; call it a few times within `turn_limit`."""
         self.turned = time.monotonic()
+
+    def started(self) -> None:
+        """Note that all that is expected has been said, and that the work begins."""
+        self.problem(STARTED, None)
 
     def expect(self, *checks: str) -> None:
         """Be not ready until each of these checks was cleared by `problem(check, None)`."""

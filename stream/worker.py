@@ -42,7 +42,7 @@ from stream.watchdog import KafkaOffsets, Watchdog, pulse
 log = structlog.stdlib.get_logger(__name__)
 
 #: Checks that this module answers for.
-_STARTED, _OUTAGE = "started", "outage"
+_OUTAGE = "outage"
 
 #: Records that wait in memory at most; each is about 1 KB.
 INBOX_LIMIT = 5_000
@@ -181,7 +181,6 @@ async def run_worker(
     """
     identity = client_id(name, os.getpid())
     health = Health(name)
-    health.expect(_STARTED)
     OUTAGES.report = lambda sentence: health.problem(_OUTAGE, sentence)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -224,7 +223,7 @@ async def run_worker(
         resources.callback(watchdog.expect_end)
         resources.enter_context(watchdog.watching())
         await app.start()
-        health.problem(_STARTED, None)
+        health.started()
         log.info("worker started", agent=agent.name)
         await app.wait_for_stopped(stopping)
         if isinstance(app.crash_reason, ProjectionLost):

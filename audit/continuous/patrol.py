@@ -16,7 +16,7 @@ from audit.continuous.flight import Pipeline
 from audit.continuous.follower import Follower
 from audit.continuous.inquiry import Inquiry, described
 from audit.continuous.walk import Step, Walk
-from health import Health
+from health import STARTED, Health
 from inventory.errors import Outage
 from inventory.policy import ChannelPolicy
 from projections.outage import redis_outages
@@ -103,10 +103,9 @@ class Patrol:
         Raises:
             AuditError: Postgres refuses, or the auditor's own file cannot be used.
         """
-        self._health.expect("started")
         try:
             self._until_it_works(self._catch_up)
-            self._health.problem("started", None)
+            self._health.started()
             while True:
                 self._last = self._until_it_works(self._pass)
                 self._passes += 1
@@ -153,7 +152,7 @@ class Patrol:
         topics = [policy.topic for policy in policies]
         ends = self._pipeline.published(topics)
         while (unread := self._pipeline.unread(ends)) is not None:
-            self._health.problem("started", f"waits for {unread}")
+            self._health.problem(STARTED, f"waits for {unread}")
             self._rest(0.1)
 
     def _pass(self) -> Pass:

@@ -36,6 +36,7 @@ def block() -> None:
 
 async def main(how: str) -> None:
     health = Health("worker")
+    health.started()
     confirmed = {PARTITION: 4 if how == "stuck" else 10}
     watchdog = Watchdog(
         health, lambda: {PARTITION}, lambda: confirmed, lambda: False, Lagging(), LIMIT

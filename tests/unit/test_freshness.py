@@ -56,6 +56,7 @@ def test_what_is_no_heartbeat_is_none(value: bytes):
 
 def test_a_worker_is_not_fresh_before_the_first_heartbeat():
     health = Health("x")
+    health.started()
     oldest: list[float | None] = [None]
     freshness = Freshness(health, "127.0.0.1:1", "x", lambda: oldest[0], lambda: 0.0, 10.0)
     assert FRESH in health.ready().reasons

@@ -25,22 +25,33 @@ def ask(port: int, path: str) -> httpx.Response:
         return client.get(f"http://127.0.0.1:{port}{path}")
 
 
-def test_a_process_with_nothing_against_it_is_ready():
-    assert Health("x").ready().ok
+def started(process: str = "x") -> Health:
+    health = Health(process)
+    health.started()
+    return health
+
+
+def test_a_process_is_ready_when_it_has_started_and_not_before():
+    # Whoever asks before a process has said what it waits for must not hear that all is well.
+    health = Health("x")
+    assert health.ready().reasons == {"started": "not yet"}
+    assert health.live().ok
+    health.started()
+    assert health.ready().ok
 
 
 def test_what_is_expected_must_have_been_well_once():
-    health = Health("x")
-    health.expect("started", "fresh")
-    assert health.ready().reasons == {"started": "not yet", "fresh": "not yet"}
-    health.problem("started", None)
+    health = started()
+    health.expect("known", "fresh")
+    assert health.ready().reasons == {"known": "not yet", "fresh": "not yet"}
+    health.problem("known", None)
     health.problem("fresh", "42 s old")
     assert health.ready().reasons == {"fresh": "42 s old"}
     assert health.live().ok
     health.problem("fresh", None)
     assert health.ready().ok
-    health.expect("started")
-    health.problem("started", None)
+    health.expect("known")
+    health.problem("known", None)
     assert health.ready().ok
 
 
@@ -56,7 +67,7 @@ def test_a_loop_that_does_not_turn_is_neither_live_nor_ready():
 
 
 def test_answers_are_snapshots():
-    health = Health("x")
+    health = started()
     health.facts(lag=3)
     verdict = health.ready()
     health.facts(lag=4)
@@ -66,7 +77,7 @@ def test_answers_are_snapshots():
 
 
 def test_http_says_what_the_process_says():
-    health, port = Health("availability"), free_port()
+    health, port = started("availability"), free_port()
     health.facts(lag=7, partitions=[0, 1])
     with serve(health, port):
         good = ask(port, "/ready")

@@ -85,6 +85,7 @@ def test_a_watchdog_that_fails_is_seen():
 def test_the_pulse_turns_and_says_what_is_held():
     async def scenario() -> None:
         health = Health("x", turn_limit=0.6)
+        health.started()
         held: list[set | None] = [None]
         beating = asyncio.create_task(pulse(health, lambda: held[0]))
         async with asyncio.timeout(20):
