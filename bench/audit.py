@@ -1,4 +1,4 @@
-"""What it costs to compare everything: whole passes of the stack's own auditor."""
+"""Whole passes of the stack's own auditor: what they cost, and that it has come to rest."""
 
 import time
 from collections.abc import Iterator
@@ -39,6 +39,19 @@ class AuditCost:
     resident: int | None
 
 
+def caught_up(run: Bench, rows: int) -> None:
+    """Wait until the auditor has read what the channels were told of all rows, and compared it.
+
+    It reads it at its leisure, some minutes after a million rows were written: a second load beside
+    whatever else is measured.
+
+    Raises:
+        Outage: it has not in a quarter of an hour.
+    """
+    with closing(Redis.from_url(str(run.settings.redis_url))) as redis:
+        _whole_pass(run, redis, rows)
+
+
 def audit_pass(run: Bench, rows: int) -> AuditCost:
     """Wait for a pass that was begun with all rows there.
 
@@ -46,14 +59,7 @@ def audit_pass(run: Bench, rows: int) -> AuditCost:
         Outage: there was none in a quarter of an hour.
     """
     with closing(Redis.from_url(str(run.settings.redis_url))) as redis:
-        begun = _until_passes(run, redis, _figures(redis).get("passes", 0) + 1)
-        before = _cpu(redis)
-        found = _until_passes(run, redis, begun["passes"] + 1)
-        used = _cpu(redis) - before
-    if found["rows"] < rows:
-        raise Outage(
-            f"The auditor has compared {found['rows']:,} of {rows:,} rows; look at its log."
-        )
+        found, used = _whole_pass(run, redis, rows)
     pid = run.stack.worker_pids().get("auditor")
     return AuditCost(
         found["rows"],
@@ -77,6 +83,18 @@ def audit_figures(cost: AuditCost) -> Iterator[Figure]:
     if cost.resident is not None:
         yield Figure(scenario, "auditor, RSS", cost.resident / _MB, "MB")
     yield Figure(scenario, "drift", cost.drift, "SKUs", at_most=0)
+
+
+def _whole_pass(run: Bench, redis: Redis, rows: int) -> tuple[dict[str, Any], float]:
+    """A pass that was begun with all rows there, and the CPU seconds of Redis meanwhile."""
+    begun = _until_passes(run, redis, _figures(redis).get("passes", 0) + 1)
+    before = _cpu(redis)
+    found = _until_passes(run, redis, begun["passes"] + 1)
+    if found["rows"] < rows:
+        raise Outage(
+            f"The auditor has compared {found['rows']:,} of {rows:,} rows; look at its log."
+        )
+    return found, _cpu(redis) - before
 
 
 def _until_passes(run: Bench, redis: Redis, passes: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from audit.auditor import Auditor
-from bench.audit import audit_figures, audit_pass
+from bench.audit import audit_figures, audit_pass, caught_up
 from bench.backlog import Backlog
 from bench.catalogue import fill
 from bench.figures import LATEST, Figure, markdown, write_json
@@ -170,7 +170,9 @@ def _policy_million(run: Bench, sizes: Sizes) -> Iterator[Figure]:
 
 
 def _rebuild(run: Bench, sizes: Sizes) -> Iterator[Figure]:
-    _fill_rows(run, sizes.million)
+    rows = _fill_rows(run, sizes.million)
+    run.say("waiting for the auditor, which reads what the seeding has told")
+    caught_up(run, rows)
     yield from rebuild_figures(rebuilt(run, _SLOW_RATE, shadow=True))
     yield from rebuild_figures(rebuilt(run, _SLOW_RATE, shadow=False))
     yield _drift(run, "all rows after the rebuilds")
