@@ -109,6 +109,8 @@ class Probe:
                 continue
             begun = time.monotonic()
             number += 1
+            # It may be seen before the commit is answered, or not be answered at all.
+            self._committed[number] = begun
             try:
                 if connection is None or connection.broken:
                     connection = psycopg.connect(

@@ -15,7 +15,7 @@ from tests.chaos.checks import MEMORY, RESTART_US, is_restart, too_much_memory
 from tests.chaos.fault import Fault, NoProof, Timeline
 from tests.chaos.faults import onlookers
 from tests.chaos.faults.onlookers import auditor_heals, healed_by_auditor, undisturbed
-from tests.chaos.probe import choose
+from tests.chaos.probe import Probe, choose
 from tests.chaos.registry import AUDITOR, FAULTS
 from tests.chaos.report import BEGIN, END, tables, write
 from tests.chaos.results import Results
@@ -316,6 +316,27 @@ def test_a_fault_without_proof_fails():
     with pytest.raises(NoProof, match="no evidence that it broke"):
         timeline.prove(None, "it broke")
     assert timeline.proof == ["it happened"]
+
+
+def test_a_probe_that_is_seen_before_its_commit_is_answered_is_fresh(monkeypatch):
+    probe = Probe("", "redis://127.0.0.1:1", ["a"])
+    fresh = []
+
+    class Connection:
+        broken = False
+
+        def execute(self, _, parameters):
+            for place in ("redis", "web", "wms"):
+                probe.told(place, "a", parameters[0])
+            fresh.append(probe.fresh())
+            probe.stop()
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr("tests.chaos.probe.psycopg.connect", lambda *_, **__: Connection())
+    probe._commit()
+    assert fresh == [True]
 
 
 def test_every_partition_has_its_probe():
