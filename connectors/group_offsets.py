@@ -4,7 +4,23 @@ import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+import stamina
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+#: What a broker says that has just started, of a group that it is about to know or that moves.
+_NOT_YET = frozenset(
+    {
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+    }
+)
+#: The longest pause between two attempts, in seconds.
+_LONGEST_PAUSE = 1.0
+
+
+def _is_not_yet(error: Exception) -> bool:
+    return isinstance(error, KafkaException) and error.args[0].code() in _NOT_YET
 
 
 class GroupOffsets:
@@ -62,7 +78,7 @@ class GroupOffsets:
         if before is not None:
             before.exception()
         try:
-            taken = self._consumer.commit(offsets=parts, asynchronous=False) or ()
+            taken = self._commit_at_last(parts)
         except Exception as exc:  # noqa: BLE001 - whoever waits is told
             written.set_exception(exc)
             return
@@ -71,6 +87,10 @@ class GroupOffsets:
             written.set_exception(KafkaException(refused[0]))
         else:
             written.set_result(None)
+
+    @stamina.retry(on=_is_not_yet, attempts=None, timeout=None, wait_max=_LONGEST_PAUSE)
+    def _commit_at_last(self, parts: list[TopicPartition]) -> Sequence[TopicPartition]:
+        return self._consumer.commit(offsets=parts, asynchronous=False) or ()
 
     def close(self) -> None:
         """Leave the brokers; not while something is being written, which may last."""
