@@ -1,0 +1,1 @@
+"""The write side: units are held, sold or let go, each exactly once, and everybody is told."""
