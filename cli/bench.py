@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 from rich.console import Console
@@ -21,13 +21,19 @@ from bench.policy import WAREHOUSES as POLICY_WAREHOUSES
 from bench.policy import edits, fill_large, large_edit, prepare
 from bench.policy_targets import edits_figures, isolation_figures, large_edit_figures
 from bench.rebuild import rebuild_figures, rebuilt
+from bench.reservations import Sizes as Sales
+from bench.reservations import reservation_figures
 from bench.scenarios import PATIENCE, SKUS, WAREHOUSES, Bench, bulk, drain, steady
 from bench.targets import bulk_figures, drain_figures, memory_figures, steady_figures
 from cli.bringup import Progress, bring_up
+from cli.quiet import quietly
 from compose.embedded.places import CHECKOUT
 from compose.embedded.processes import resident_bytes
 from compose.embedded.stack import Stack, silent
 from inventory.settings import PASSFILE, Settings, load_settings
+from sql.migrate import migrate
+
+_Part: TypeAlias = Callable[[Bench], Iterator[Figure]]
 
 _DIRECTORY = CHECKOUT / ".stack-bench"
 #: Reading shared memory is work too: not more often than needed.
@@ -52,6 +58,7 @@ class Scenario(StrEnum):
     POLICY_MILLION = "policy-million"
     AUDIT = "audit"
     REBUILD = "rebuild"
+    RESERVATIONS = "reservations"
 
 
 #: These share a stack; each of the others has a catalogue, and so a stack, of its own.
@@ -94,7 +101,7 @@ def bench(
     chosen = scenarios(only)
     sizes = Sizes(seconds, warm_up, rate, changes, million)
     console = Console(stderr=True, highlight=False)
-    parts: list[Callable[[Bench], Iterator[Figure]]] = []
+    parts: list[_Part] = []
     if together := _TOGETHER.intersection(chosen):
         parts.append(lambda run: _general(run, together, sizes))
     if Scenario.POLICY in chosen:
@@ -105,12 +112,15 @@ def bench(
         parts.append(lambda run: _audit(run, sizes))
     if Scenario.REBUILD in chosen:
         parts.append(lambda run: _rebuild(run, sizes))
+    if Scenario.RESERVATIONS in chosen:
+        parts.append(_reservations)
     figures: list[Figure] = []
     machine: dict[str, str] = {}
     settings = bench_settings()
     try:
         for part in parts:
-            with _new_stack(settings, console) as stack, Progress(console) as say:
+            captured = part is not _reservations
+            with _new_stack(settings, console, captured) as stack, Progress(console) as say:
                 tick = say if console.is_terminal else silent
                 run = Bench(settings, stack, Backlog(settings.kafka_bootstrap), say, tick)
                 figures += part(run)
@@ -184,6 +194,15 @@ def _audit(run: Bench, sizes: Sizes) -> Iterator[Figure]:
     yield from audit_figures(audit_pass(run, rows))
 
 
+def _reservations(run: Bench) -> Iterator[Figure]:
+    """With nothing captured meanwhile: Postgres and Redis are measured, and the way to them."""
+    settings = run.settings
+    with quietly():
+        yield from reservation_figures(
+            settings.conninfo(), str(settings.redis_url), Sales(), run.say
+        )
+
+
 def _fill_rows(run: Bench, rows: int) -> int:
     """A catalogue of so many rows in all warehouses, or a few more; how many there are."""
     skus = -(-rows // WAREHOUSES)
@@ -209,12 +228,18 @@ def bench_settings() -> Settings:
 
 
 @contextmanager
-def _new_stack(settings: Settings, console: Console) -> Iterator[Stack]:
-    """A stack without any history; it is removed again."""
+def _new_stack(settings: Settings, console: Console, captured: bool) -> Iterator[Stack]:
+    """A stack without any history, whole or with the servers alone; it is removed again."""
     stack = Stack(settings)
     stack.reset()
     try:
-        yield bring_up(settings, console)
+        if captured:
+            yield bring_up(settings, console)
+        else:
+            stack.install(console)
+            stack.start_servers()
+            migrate(settings.conninfo(settings.postgres_admin_user))
+            yield stack
     finally:
         stack.reset()
 

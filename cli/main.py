@@ -16,9 +16,13 @@ from cli import (
     doctor,
     explain,
     load,
+    locks,
     projection,
     read,
     recover,
+    reserve,
+    saga,
+    simulate,
     stack,
 )
 from inventory.errors import StockwireError
@@ -50,8 +54,11 @@ COMMANDS: MappingProxyType[str, Callable[..., Any]] = MappingProxyType(
         "channels": channels.channels,
         "channel-new": channel_edit.channel_new,
         "channel-remove": channel_edit.channel_remove,
+        "reserve": reserve.reserve,
+        "simulate": simulate.simulate,
         "audit": audit.audit,
         "doctor": doctor.doctor,
+        "locks": locks.locks,
         "bench": bench.bench,
     }
 )
@@ -61,6 +68,8 @@ for name, command in COMMANDS.items():
 
 app.add_typer(projection.app, name="projection")
 app.add_typer(recover.app)
+app.add_typer(saga.app)
+app.add_typer(reserve.app)
 
 
 def run() -> None:

@@ -16,6 +16,8 @@ HEARTBEAT = f"{TOPIC_PREFIX}.{SCHEMA}.heartbeat"
 DEAD_LETTER = f"{TOPIC_PREFIX}.dlq.v1"
 ALERTS = "stock.alerts.v1"
 SIGNALS = f"{TOPIC_PREFIX}.signals"
+#: What shops want done: `checkout.requested`, keyed by the order's reference.
+COMMANDS_CHECKOUT = f"{TOPIC_PREFIX}.commands.checkout"
 #: Debezium's own heartbeat: it carries the offset forward while no captured row changes.
 DEBEZIUM_HEARTBEAT = f"__debezium-heartbeat.{TOPIC_PREFIX}"
 
@@ -62,6 +64,8 @@ CAPTURE_TOPICS = (
     _delete(SIGNALS, days=7, partitions=1),
     # One order's events stay in order by key; the default aggregate of the demo.
     _delete(events_topic("order"), days=7),
+    # How each checkout ended, by saga.
+    _delete(events_topic("checkout"), days=7),
 )
 
 
@@ -89,4 +93,7 @@ DEAD_LETTER_TOPIC = TopicSpec(
     MappingProxyType({"retention.ms": str(14 * _DAY_MS), "max.message.bytes": str(2 * 2**20)}),
 )
 
-ALL_TOPICS = (*CAPTURE_TOPICS, *CHANNEL_TOPICS, ALERT_TOPIC, DEAD_LETTER_TOPIC)
+#: Commands are done within minutes; a week of them is there to look into.
+COMMAND_TOPICS = (_delete(COMMANDS_CHECKOUT, days=7),)
+
+ALL_TOPICS = (*CAPTURE_TOPICS, *CHANNEL_TOPICS, *COMMAND_TOPICS, ALERT_TOPIC, DEAD_LETTER_TOPIC)

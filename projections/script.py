@@ -10,14 +10,14 @@ Command: TypeAlias = Sequence[Argument]
 
 
 class Script:
-    """A script in the folder `scripts`, by its file's name.
+    """A script in the folder `scripts` of a package, by its file's name.
 
     Redis keeps scripts in memory only: after a restart or SCRIPT FLUSH a call is answered with
     NOSCRIPT, and `load` comes first.
     """
 
-    def __init__(self, name: str) -> None:
-        self.source = files("projections").joinpath("scripts", name).read_bytes()
+    def __init__(self, name: str, package: str = "projections") -> None:
+        self.source = files(package).joinpath("scripts", name).read_bytes()
         self.digest = sha1(self.source, usedforsecurity=False).hexdigest()
 
     @property

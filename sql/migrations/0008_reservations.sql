@@ -59,3 +59,10 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
     inventory.idempotency_key,
     inventory.processed_event
     TO stockwire_app;
+
+-- Fails the statement that calls it: others have changed what it was to change.
+CREATE FUNCTION inventory.overtaken() RETURNS jsonb LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    RAISE EXCEPTION 'others have changed the rows meanwhile' USING ERRCODE = 'serialization_failure';
+END
+$$;
