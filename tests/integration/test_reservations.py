@@ -336,7 +336,8 @@ def test_an_outage_is_one_clear_sentence(database, shop):
 
 def test_who_finds_no_connection_is_told_so(shop):
     async def main():
-        async with open_pool(shop, size=1, wait_seconds=0.2) as pool, pool.connection():
+        async with open_pool(shop, size=1) as pool, pool.connection():
+            pool.timeout = 0.1
             with pytest.raises(Outage, match="No connection to Postgres is free"):
                 await Reservations(pool).reserve(basket(("A", 1)))
 

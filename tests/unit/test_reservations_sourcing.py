@@ -56,6 +56,14 @@ def test_fewest_splits_looks_at_the_whole_basket():
     }
 
 
+def test_fewest_splits_is_not_led_astray_by_the_warehouse_that_has_the_most():
+    stock = {"A": {"W1": 2, "W2": 3}, "B": {"W1": 2, "W3": 3}}
+    assert taken(Sourcing.FEWEST_SPLITS, [("A", 3), ("B", 3)], stock) == {
+        "A": {"W2": 3},
+        "B": {"W3": 3},
+    }
+
+
 def test_fewest_splits_keeps_a_line_together_where_one_warehouse_has_it_all():
     stock = {"A": {"W1": 4, "W2": 9}, "B": {"W1": 3}, "C": {"W2": 3}}
     assert taken(Sourcing.FEWEST_SPLITS, [("A", 4), ("B", 3), ("C", 3)], stock)["A"] == {"W1": 4}
