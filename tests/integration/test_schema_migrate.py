@@ -22,6 +22,9 @@ MIGRATIONS = [
     "0006_attribution",
     "0007_operations",
     "0008_deletions_seen",
+    "0009_reservations",
+    "0010_flash",
+    "0011_saga",
 ]
 
 

@@ -1,5 +1,5 @@
 -- Units that are held for somebody, and what makes every write happen once.
--- depends: 0007_operations
+-- depends: 0008_deletions_seen
 
 CREATE TABLE inventory.reservation (
     id uuid PRIMARY KEY,

@@ -1,5 +1,5 @@
 -- Flash sales: units of one hot row that Redis hands out, after Postgres has set them aside.
--- depends: 0008_reservations
+-- depends: 0009_reservations
 --
 -- A sale's part of `reserved` of its row of stock is `allotted - confirmed - returned`: what is held,
 -- and what is not sold yet. So Redis has nothing to hand out that is not reserved already.

@@ -1,5 +1,5 @@
 -- Checkouts that are under way or have ended, each a saga: see docs/decisions/0019-checkout-saga.md.
--- depends: 0008_reservations
+-- depends: 0009_reservations
 
 CREATE TABLE inventory.saga (
     id uuid PRIMARY KEY,
