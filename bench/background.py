@@ -8,7 +8,9 @@ from dataclasses import replace
 
 import psycopg
 
-from bench.load import LoadReport, run
+from bench.lane import LoadReport
+from bench.load import run
+from bench.sellers import Through
 from bench.workload import WorkloadPlan
 from inventory.errors import Outage
 
@@ -60,6 +62,7 @@ def loading(
     changes_per_second: float | None,
     duration: float | None,
     connections: int = 2,
+    through: Through = Through.SQL,
 ) -> Iterator[BackgroundLoad]:
     """Run a plan while inside the context; leaving it stops the run.
 
@@ -71,6 +74,8 @@ def loading(
     def note(report: LoadReport) -> None:
         totals.transactions, totals.changes = report.transactions, report.changes
         totals.refused, totals.seconds = report.refused, report.seconds
+        totals.orders_granted = report.orders_granted
+        totals.orders_refused = report.orders_refused
 
     with ThreadPoolExecutor(1, thread_name_prefix="background") as pool:
         future = pool.submit(
@@ -80,6 +85,7 @@ def loading(
             changes_per_second=changes_per_second,
             duration=duration,
             connections=connections,
+            through=through,
             stop=stop,
             on_commit=note,
         )

@@ -1,44 +1,17 @@
 """Runs a workload plan against Postgres: real transactions, as the application's role."""
 
 import threading
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from itertools import islice
 
 import psycopg
 
-from bench.workload import Kind, Transaction, WorkloadPlan, sku_name, warehouse_name
+from bench.lane import Lane, LoadReport, Totals
+from bench.sellers import SELLERS, Through
+from bench.workload import WorkloadPlan, sku_name, warehouse_name
 from sql.queries import load_queries
 
 _QUERIES = load_queries()
-_MOVE_STOCK = _QUERIES["move_stock"]
-
-
-@dataclass(slots=True)
-class LoadReport:
-    """What a run has done so far.
-
-    Attributes:
-        transactions: committed transactions that changed rows.
-        changes: rows they changed.
-        refused: transactions that changed nothing for lack of stock; a normal outcome.
-        seconds: time since the start.
-        by_kind: committed transactions per kind.
-    """
-
-    transactions: int = 0
-    changes: int = 0
-    refused: int = 0
-    seconds: float = 0.0
-    by_kind: Counter[Kind] = field(default_factory=Counter)
-
-    @property
-    def changes_per_second(self) -> float:
-        """The rate reached."""
-        return self.changes / self.seconds if self.seconds else 0.0
 
 
 def seed_catalogue(
@@ -87,6 +60,7 @@ def run(
     duration: float | None = None,
     max_transactions: int | None = None,
     connections: int = 2,
+    through: Through = Through.SQL,
     stop: threading.Event | None = None,
     on_commit: Callable[[LoadReport], None] = lambda _: None,
 ) -> LoadReport:
@@ -102,7 +76,8 @@ def run(
             Open loop: what a stall delays is caught up. None runs flat out.
         duration: seconds; None for no limit.
         max_transactions: transactions taken from the plan, over all connections; None for no limit.
-        connections: lanes, each with a connection and a thread.
+        connections: lanes, each with a connection.
+        through: how a lane carries out its transactions.
         stop: ends the run early, after the transactions in hand; set as well when a lane fails.
         on_commit: called after each transaction with the totals so far, by one thread at a time.
             Be quick, and neither keep nor change the report.
@@ -110,101 +85,19 @@ def run(
     Raises:
         ValueError: a rate or a number of connections that is not positive.
         psycopg.Error: Postgres is gone or refuses the role; the other lanes are stopped first.
+        Outage: the same, through reservations.
     """
     if connections < 1 or (changes_per_second is not None and changes_per_second <= 0):
         raise ValueError("connections and changes_per_second must be above 0")
     halt = stop or threading.Event()
-    totals = _Totals(on_commit)
+    totals = Totals(on_commit)
     pace = None if changes_per_second is None else connections / changes_per_second
-    with ThreadPoolExecutor(connections, thread_name_prefix="load") as pool:
-        lanes = []
-        for number in range(connections):
-            transactions = plan.transactions(number)
-            if max_transactions is not None:
-                share, rest = divmod(max_transactions, connections)
-                transactions = islice(transactions, share + (number < rest))
-            lane = _Lane(conninfo, transactions, pace, duration, halt, totals)
-            lanes.append(pool.submit(lane.run))
-    for future in lanes:
-        future.result()
+    lanes = []
+    for number in range(connections):
+        transactions = plan.transactions(number)
+        if max_transactions is not None:
+            share, rest = divmod(max_transactions, connections)
+            transactions = islice(transactions, share + (number < rest))
+        lanes.append(Lane(transactions, pace, duration, halt, totals))
+    SELLERS[through](conninfo, lanes)
     return totals.report
-
-
-class _Totals:
-    """The report, shared by all lanes."""
-
-    def __init__(self, on_commit: Callable[[LoadReport], None]) -> None:
-        self.report = LoadReport()
-        self.started = time.monotonic()
-        self._on_commit = on_commit
-        self._lock = threading.Lock()
-
-    def add(self, kind: Kind, changes: int) -> None:
-        with self._lock:
-            report = self.report
-            report.seconds = time.monotonic() - self.started
-            if changes:
-                report.transactions += 1
-                report.changes += changes
-                report.by_kind[kind] += 1
-            else:
-                report.refused += 1
-            self._on_commit(report)
-
-
-@dataclass(slots=True)
-class _Lane:
-    """One connection's part of the plan; `pace` is the seconds between two changes."""
-
-    conninfo: str
-    transactions: Iterator[Transaction]
-    pace: float | None
-    duration: float | None
-    halt: threading.Event
-    totals: _Totals
-
-    def run(self) -> None:
-        try:
-            with psycopg.connect(self.conninfo, autocommit=True, prepare_threshold=0) as connection:
-                # Planning anew for each set of lines would cost more than running the statement.
-                connection.execute("SET plan_cache_mode = force_generic_plan")
-                self._run(connection)
-        except BaseException:
-            self.halt.set()
-            raise
-
-    def _run(self, connection: psycopg.Connection) -> None:
-        refused_orders: set[str] = set()
-        offered = 0
-        for transaction in self.transactions:
-            if transaction.closes_order and transaction.reference in refused_orders:
-                refused_orders.remove(transaction.reference)
-                continue
-            if not self._wait_until_due(offered):
-                return
-            changes = connection.execute(_MOVE_STOCK, _parameters(transaction)).rowcount
-            if not changes and transaction.kind is Kind.ORDER:
-                refused_orders.add(transaction.reference)
-            offered += len(transaction.lines)
-            self.totals.add(transaction.kind, changes)
-
-    def _wait_until_due(self, offered: int) -> bool:
-        """Wait until the next change is due; False when the run is over."""
-        elapsed = time.monotonic() - self.totals.started
-        due = elapsed if self.pace is None else max(elapsed, offered * self.pace)
-        if self.duration is not None and due >= self.duration:
-            self.halt.wait(self.duration - elapsed)
-            return False
-        return not (self.halt.wait(due - elapsed) if due > elapsed else self.halt.is_set())
-
-
-def _parameters(transaction: Transaction) -> dict[str, object]:
-    lines = transaction.lines
-    return {
-        "sku": [line.sku for line in lines],
-        "warehouse": [line.warehouse for line in lines],
-        "on_hand": [line.on_hand for line in lines],
-        "reserved": [line.reserved for line in lines],
-        "reason": transaction.kind.value,
-        "reference": transaction.reference,
-    }

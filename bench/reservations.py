@@ -7,8 +7,10 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import product
 from random import Random
+from statistics import fmean
 from types import MappingProxyType
 from typing import TypeAlias
 from uuid import uuid4
@@ -17,6 +19,7 @@ import psycopg
 import uvloop
 from psycopg_pool import AsyncConnectionPool
 
+from bench.expiry import Due, expiry_figures
 from bench.figures import Figure
 from bench.latencies import Latencies, LatencySummary
 from bench.pgbench import Reference, as_script, run_pgbench
@@ -57,6 +60,10 @@ class Spread:
         """The name of the n-th SKU, from 1."""
         return f"BENCH-{self.skus}-{number:05}"
 
+    def all_skus(self) -> list[str]:
+        """The names of all of them."""
+        return [self.sku(number) for number in range(1, self.skus + 1)]
+
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
@@ -64,15 +71,19 @@ class Sizes:
 
     Attributes:
         pool: connections to Postgres, of ours and of pgbench alike.
+        other_pools: that the strategies of Postgres are measured with as well.
         clients: callers of ours, each of whom asks again when it is answered.
         seconds: of each measurement, after a second that does not count.
         skus: that the spread load is spread over.
+        due: the holds that end afterwards.
     """
 
     pool: int = 8
+    other_pools: tuple[int, ...] = (2, 4, 16)
     clients: int = 32
     seconds: float = 10.0
     skus: int = 5_000
+    due: Due = field(default_factory=Due)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,22 +143,26 @@ def reservation_figures(
     many, hot = Spread(sizes.skus), Spread(1)
     for spread in (many, hot):
         _seed(conninfo, spread)
-    at = f"pool of {sizes.pool}, {sizes.clients} clients"
-    say("pgbench with the statements of optimistic")
-    reference = run_pgbench(conninfo, script(many), sizes.pool, sizes.seconds)
-    yield from _reference_figures(f"{many.name}, pool of {sizes.pool}", reference)
+    # Before and after what it is the measure of: a machine is not always as quick.
+    pgbench = [_pgbench(conninfo, many, sizes, say)]
     reached: dict[tuple[Spread, Strategy], Measured] = {}
-    for spread in (many, hot):
-        for strategy in _OPENERS:
-            if strategy is Strategy.REDIS and spread is not hot:
+    for size in (sizes.pool, *sizes.other_pools):
+        at = f"pool of {size}, {sizes.clients} clients"
+        for spread, strategy in product((many, hot), _OPENERS):
+            # Of a flash sale, Postgres is not in the way of the buyers.
+            if strategy is Strategy.REDIS and (spread is not hot or size != sizes.pool):
                 continue
-            say(f"{strategy}, {spread.name}")
-            reached[spread, strategy] = uvloop.run(
-                _measure(conninfo, redis_url, strategy, spread, sizes)
-            )
-    for (spread, strategy), measured in reached.items():
-        yield from _figures(f"{spread.name}, {at}", strategy, measured)
-    share = 100 * reached[many, Strategy.OPTIMISTIC].per_second / reference.per_second
+            say(f"{strategy}, {spread.name}, {at}")
+            measured = uvloop.run(_measure(conninfo, redis_url, strategy, spread, sizes, size))
+            yield from _figures(f"{spread.name}, {at}", strategy, measured)
+            reached.setdefault((spread, strategy), measured)
+            if len(pgbench) == 1:
+                pgbench.append(_pgbench(conninfo, many, sizes, say))
+    for when, reference in zip(("before", "after"), pgbench, strict=True):
+        yield from _reference_figures(f"{many.name}, pool of {sizes.pool}, {when}", reference)
+    at = f"pool of {sizes.pool}, {sizes.clients} clients"
+    share = 100 * reached[many, Strategy.OPTIMISTIC].per_second
+    share /= fmean(reference.per_second for reference in pgbench)
     yield Figure(
         f"{many.name}, {at}", "optimistic, of pgbench", share, "%", at_least=_SHARE_OF_PGBENCH
     )
@@ -155,6 +170,7 @@ def reservation_figures(
     yield Figure(
         f"{hot.name}, {at}", "redis, times pessimistic", times, "×", at_least=_TIMES_PESSIMISTIC
     )
+    yield from expiry_figures(conninfo, sizes.due, many.all_skus(), _WAREHOUSE, say)
     _check(conninfo)
 
 
@@ -189,13 +205,17 @@ def script(spread: Spread) -> str:
     )
 
 
+def _pgbench(conninfo: str, spread: Spread, sizes: Sizes, say: Callable[[str], None]) -> Reference:
+    say("pgbench with the statements of optimistic")
+    return run_pgbench(conninfo, script(spread), sizes.pool, sizes.seconds / 2)
+
+
 async def _measure(
-    conninfo: str, redis_url: str, strategy: Strategy, spread: Spread, sizes: Sizes
+    conninfo: str, redis_url: str, strategy: Strategy, spread: Spread, sizes: Sizes, size: int
 ) -> Measured:
+    """One strategy with so many connections."""
     async with (
-        open_pool(
-            conninfo, size=sizes.pool, wait_seconds=_WAIT_SECONDS, name="stockwire-bench"
-        ) as pool,
+        open_pool(conninfo, size=size, wait_seconds=_WAIT_SECONDS, name="stockwire-bench") as pool,
         _OPENERS[strategy](strategy, pool, redis_url, spread) as ask,
     ):
         await _ask_until(ask, spread, sizes.clients, _WARM_UP)
@@ -240,7 +260,7 @@ def _figures(scenario: str, strategy: Strategy, measured: Measured) -> Iterator[
 
 
 def _seed(conninfo: str, spread: Spread) -> None:
-    skus = [spread.sku(number) for number in range(1, spread.skus + 1)]
+    skus = spread.all_skus()
     with psycopg.connect(conninfo) as connection:
         connection.execute(_QUERIES["seed_warehouses"], {"warehouses": [_WAREHOUSE]})
         connection.execute(

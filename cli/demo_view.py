@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.arrivals import REDIS
+from bench.lane import LoadReport
 from bench.latencies import LatencySummary
-from bench.load import LoadReport
 from bench.observers import Report
 from bench.policy_edits import PolicyEdit
 
@@ -23,6 +23,7 @@ class Frame:
         units: of the hot SKU, by place; places that were not told anything yet are absent.
         lags: changes that are not confirmed yet, by worker.
         edit: the policy edit, once everybody knows of it.
+        oversold: units that are promised and not there, as Postgres has it.
     """
 
     seconds: float
@@ -32,6 +33,7 @@ class Frame:
     units: Mapping[str, int]
     lags: Mapping[str, int]
     edit: PolicyEdit | None = None
+    oversold: int = 0
 
     @property
     def commits_per_second(self) -> float:
@@ -54,7 +56,10 @@ def table(frame: Frame) -> RenderableType:
             milliseconds(latency.max),
             "" if units is None else f"{units:,}",
         )
-    below = [Text(f"not confirmed yet: {_lags(frame)}", style="dim")]
+    below = [
+        Text(orders_line(frame.load, frame.oversold), style="red" if frame.oversold else "green"),
+        Text(f"not confirmed yet: {_lags(frame)}", style="dim"),
+    ]
     if frame.edit is not None:
         below.append(Text(edit_line(frame.edit, frame.hot_sku)))
     return Group(grid, *below)
@@ -68,7 +73,16 @@ def line(frame: Frame) -> str:
     )
     units = frame.units.get(REDIS)
     left = "" if units is None else f" | {frame.hot_sku} {units:,} left"
-    return f"{_pace(frame)} | p50/p99: {places} | not confirmed: {_lags(frame)}{left}"
+    orders = orders_line(frame.load, frame.oversold)
+    return f"{_pace(frame)} | {orders} | p50/p99: {places} | not confirmed: {_lags(frame)}{left}"
+
+
+def orders_line(load: LoadReport, oversold: int) -> str:
+    """What became of the orders, and of how many units more were promised than there are."""
+    return (
+        f"orders: {load.orders_granted:,} granted, {load.orders_refused:,} refused, "
+        f"{oversold:,} oversold"
+    )
 
 
 def edit_line(edit: PolicyEdit, sku: str) -> str:

@@ -11,7 +11,7 @@ from rich.table import Table
 from stamina.instrumentation import set_on_retry_hooks
 
 from compose.embedded.places import places
-from compose.embedded.workers import WORKERS
+from compose.embedded.workers import workers_of
 from guard.checks import examine
 from guard.finding import Finding, Severity, worst
 from guard.look import look
@@ -55,7 +55,7 @@ def health_ports(settings: Settings) -> dict[str, int]:
         ports = places(settings).ports
     except StackError:
         return {}
-    return {name: ports.health_of(name) for name in WORKERS}
+    return {name: ports.health_of(name) for name in workers_of(settings)}
 
 
 def show(findings: list[Finding], console: Console) -> None:

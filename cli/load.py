@@ -8,11 +8,14 @@ import typer
 from rich.console import Console
 
 from bench.background import BackgroundLoad, loading
-from bench.load import LoadReport, seed_catalogue
+from bench.lane import LoadReport
+from bench.load import seed_catalogue
+from bench.sellers import Through
 from bench.workload import WorkloadPlan
 from cli.bringup import Progress
 from inventory.errors import Outage
 from inventory.settings import load_settings
+from reservations.trying import log_no_retries
 
 #: Part of all lines that a flash sale sends to one SKU.
 FLASH_SALE_SHARE = 0.5
@@ -21,7 +24,7 @@ FLASH_SALE_SHARE = 0.5
 def load(
     rate: Annotated[
         float, typer.Option(min=0, help="Changed rows per second; 0 for as fast as it goes.")
-    ] = 1_000,
+    ] = 500,
     seconds: Annotated[float, typer.Option(min=0.1, help="How long.")] = 30,
     skus: Annotated[int, typer.Option(min=1, help="SKU-00001 on; few of them sell most.")] = 5_000,
     warehouses: Annotated[int, typer.Option(min=1, help="WH-1 on.")] = 3,
@@ -30,12 +33,16 @@ def load(
     flash_sale: Annotated[
         bool, typer.Option("--flash-sale", help="Half of all lines want SKU-00001.")
     ] = False,
+    through: Annotated[
+        Through, typer.Option(help="Reservations as a shop makes them, or one bare statement each.")
+    ] = Through.RESERVATIONS,
     as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON.")] = False,
 ) -> None:
     """Sell, ship, receive, move and count stock; missing SKUs are added first.
 
     It changes nothing but the database, and needs only that: start it with `stockwire up`.
     """
+    log_no_retries()
     conninfo = load_settings().conninfo()
     plan = WorkloadPlan(seed, skus, warehouses, hot_share=FLASH_SALE_SHARE if flash_sale else 0.0)
     console = Console(stderr=as_json)
@@ -49,6 +56,7 @@ def load(
                 changes_per_second=rate or None,
                 duration=seconds,
                 connections=connections,
+                through=through,
             ) as run:
                 interrupted = _watch(run, say, every=0.5 if console.is_terminal else 5.0)
                 report = run.result()
@@ -81,6 +89,8 @@ def to_json(report: LoadReport) -> str:
             "transactions": report.transactions,
             "changes": report.changes,
             "refused": report.refused,
+            "orders_granted": report.orders_granted,
+            "orders_refused": report.orders_refused,
             "seconds": report.seconds,
             "changes_per_second": report.changes_per_second,
             "by_kind": dict(report.by_kind),

@@ -73,8 +73,8 @@ def locks(
 ) -> None:
     """Show who waits for a lock in Postgres, who is in the way, for how long, and on which row.
 
-    The longest wait comes first. To end a transaction that is in the way:
-    `SELECT pg_terminate_backend(<its pid>)`.
+    The longest wait comes first. It is asked of the primary: a replica knows nothing of those who
+    write. To end a transaction that is in the way: `SELECT pg_terminate_backend(<its pid>)`.
     """
     waits = read_waits(load_settings().conninfo())
     if as_json:

@@ -1,15 +1,14 @@
 """`stockwire reserve` and `stockwire reservation`: the write side by hand."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated, Any, TypeVar
 from uuid import UUID, uuid4
 
 import orjson
 import typer
 import uvloop
-from psycopg.rows import dict_row
 
-from audit.postgres import reading
 from cli.quiet import quietly
 from inventory.errors import NotFound
 from inventory.settings import load_settings
@@ -25,13 +24,12 @@ from reservations.basket import (
 )
 from reservations.basket import Reserve as Basket
 from reservations.pool import open_pool
+from reservations.reads import find_reservation, read
 from reservations.service import Reservations
 from reservations.strategies import TAKERS
-from sql.queries import load_queries
 
 T = TypeVar("T")
 
-_QUERIES = load_queries()
 #: Somebody sits before it: so long, in seconds, Postgres has to answer.
 WAIT_SECONDS = 10.0
 #: Exit code when nothing was done; 1 is an outage, 2 typer's for wrong options.
@@ -123,19 +121,29 @@ def release(
 
 
 @app.command("show")
-def show(reservation: _Id, as_json: _Json = False) -> None:
+def show(
+    reservation: _Id,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Ask the primary, not a replica that may be behind.")
+    ] = False,
+    as_json: _Json = False,
+) -> None:
     """Show a reservation and its lines; exit code 1 when there is none."""
-    with (
-        reading(load_settings().conninfo()) as connection,
-        connection.cursor(row_factory=dict_row) as cursor,
-    ):
-        wanted = {"reservation": reservation}
-        found = cursor.execute(_QUERIES["show_reservation"], wanted).fetchone()
-        lines = cursor.execute(_QUERIES["show_reservation_lines"], wanted).fetchall()
+    settings = load_settings()
+    with quietly():
+        found = uvloop.run(
+            read(
+                lambda pool: find_reservation(pool, reservation),
+                settings.conninfo(),
+                None if fresh else settings.replica_conninfo,
+                wait_seconds=WAIT_SECONDS,
+                say=partial(typer.echo, err=True),
+            )
+        )
     if found is None:
         raise NotFound(f"There is no reservation {reservation}.")
     if as_json:
-        print(orjson.dumps(found | {"lines": lines}).decode())
+        print(orjson.dumps(found).decode())
         return
     when = f"until {found['held_until']:%d %b %H:%M:%S}"
     if found["closed_at"] is not None:
@@ -144,7 +152,7 @@ def show(reservation: _Id, as_json: _Json = False) -> None:
         f"{reservation}  {found['status']} {when}  {found['reference']} of {found['caller']} "
         f"({found['strategy']})"
     )
-    for line in lines:
+    for line in found["lines"]:
         print(f"  {line['quantity']:,} × {line['sku']} in {line['warehouse']}")
 
 

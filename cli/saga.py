@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from rich.table import Table
 from inventory.errors import NotFound
 from inventory.settings import load_settings
 from reservations.pool import open_pool
+from reservations.reads import read
 from reservations.saga.machine import Record, State, Status, Step
 from reservations.saga.store import Listed, Sagas
 
@@ -51,7 +53,7 @@ def list_sagas(
 
     Example: `stockwire saga list --status compensating`
     """
-    found = _ask(lambda sagas: sagas.latest(status, most))
+    found = _ask(lambda sagas: sagas.latest(status, most), stale=True) or []
     if as_json:
         for listed in found:
             print(orjson.dumps(as_dict(listed)).decode())
@@ -62,7 +64,7 @@ def list_sagas(
 @app.command("show")
 def show(saga: _Id, as_json: _Json = False) -> None:
     """Show one checkout: each of its steps, and what is waited for."""
-    listed = _ask(lambda sagas: sagas.find(saga))
+    listed = _ask(lambda sagas: sagas.find(saga), stale=True)
     if listed is None:
         raise _unknown(saga)
     if as_json:
@@ -183,10 +185,20 @@ def _unknown(saga: UUID) -> NotFound:
     return NotFound(f"There is no saga {saga}; see `stockwire saga list`.")
 
 
-def _ask(work: Callable[[Sagas], Awaitable[_T]]) -> _T:
-    async def main() -> _T:
-        conninfo = load_settings().conninfo()
-        async with open_pool(conninfo, size=1, wait_seconds=_PATIENCE) as pool:
+def _ask(work: Callable[[Sagas], Awaitable[_T | None]], *, stale: bool = False) -> _T | None:
+    """Of the primary; what may be `stale`, of a replica where there is one."""
+    settings = load_settings()
+
+    async def main() -> _T | None:
+        if stale:
+            return await read(
+                lambda pool: work(Sagas(pool)),
+                settings.conninfo(),
+                settings.replica_conninfo,
+                wait_seconds=_PATIENCE,
+                say=partial(typer.echo, err=True),
+            )
+        async with open_pool(settings.conninfo(), size=1, wait_seconds=_PATIENCE) as pool:
             return await work(Sagas(pool))
 
     return asyncio.run(main())

@@ -1,16 +1,22 @@
-"""The two apps: what each reads, its consumer group, and how a record is meant for one alone."""
+"""The apps: what each reads, its consumer group, and how a record is meant for one alone."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
 from inventory.errors import InvalidEvent
-from inventory.topics import CHANNEL_SKU, STOCK
+from inventory.topics import CHANNEL_SKU, COMMANDS_CHECKOUT, STOCK
 
-AVAILABILITY, LEDGER = "availability", "ledger"
+AVAILABILITY, LEDGER, CHECKOUT = "availability", "ledger", "checkout"
 
-#: What each app reads; topics of one app are divided among its workers alike.
+#: What each app reads of what Debezium writes; topics of one app are divided among its workers
+#: alike.
 READS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
     {AVAILABILITY: (STOCK, CHANNEL_SKU), LEDGER: (STOCK,)}
+)
+
+#: What each app takes; the one of commands runs only where there is who carries them out.
+TAKES: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
+    {**READS, CHECKOUT: (COMMANDS_CHECKOUT,)}
 )
 
 #: Header of a record of the stock topic that is meant for one of the apps alone: its name. Records
@@ -49,5 +55,5 @@ def channel_group(channel: str) -> str:
     return f"{group_id(LEDGER)}.{channel}"
 
 
-#: The groups of both apps.
+#: The groups of the apps that are always there.
 GROUPS = tuple(map(group_id, READS))

@@ -44,6 +44,12 @@ class Settings(BaseSettings):
         description="a libpq URL, e.g. postgresql://stockwire_app@127.0.0.1:15432/stockwire; "
         "without it, the embedded stack's",
     )
+    replica_dsn: _Dsn | None = Field(
+        None,
+        description="a libpq URL of a server that follows, e.g. "
+        "postgresql://stockwire_app@127.0.0.1:15433/stockwire; without it, the primary answers "
+        "what may be stale too",
+    )
     postgres_admin_user: str = Field(
         "postgres",
         min_length=1,
@@ -59,6 +65,16 @@ class Settings(BaseSettings):
     connect_url: AnyHttpUrl = Field(
         AnyHttpUrl("http://127.0.0.1:18083"),
         description="the URL of Kafka Connect's REST interface, e.g. http://127.0.0.1:18083",
+    )
+    payment_url: AnyHttpUrl | None = Field(
+        None,
+        description="the URL of the payment service, e.g. http://127.0.0.1:18190; without it, and "
+        "one of shipping, no checkouts are carried out",
+    )
+    shipping_url: AnyHttpUrl | None = Field(
+        None,
+        description="the URL of the shipping service, e.g. http://127.0.0.1:18190; without it, and "
+        "one of payment, no checkouts are carried out",
     )
     stack_dir: Path = Field(
         Path(".stack"), description="a directory for the embedded stack's data, e.g. .stack"
@@ -88,6 +104,11 @@ class Settings(BaseSettings):
         description="seconds from 1 to 3600 that the newest change applied may be old while a "
         "worker calls itself ready, e.g. 10",
     )
+
+    @property
+    def replica_conninfo(self) -> str | None:
+        """The libpq URL for reads that may be stale; None where there is no replica."""
+        return None if self.replica_dsn is None else str(self.replica_dsn)
 
     def conninfo(self, user: str | None = None) -> str:
         """The libpq URL for the application's role, or for another role of the same database."""

@@ -64,7 +64,10 @@ CAPTURE_TOPICS = (
     _delete(SIGNALS, days=7, partitions=1),
     # One order's events stay in order by key; the default aggregate of the demo.
     _delete(events_topic("order"), days=7),
-    # How each checkout ended, by saga.
+    # What the write side tells: of each reservation, of each SKU's receipts and transfers, and how
+    # each checkout ended.
+    _delete(events_topic("reservation"), days=7),
+    _delete(events_topic("stock"), days=7),
     _delete(events_topic("checkout"), days=7),
 )
 

@@ -39,7 +39,7 @@ class Reason(StrEnum):
 
     INSUFFICIENT = "insufficient"
     UNKNOWN_SKU = "unknown_sku"
-    #: Others kept changing the rows, or held them, until the patience was over: ask again.
+    #: Others had rows locked each time, or all the time, until the patience was over: ask again.
     CONFLICT = "conflict"
     #: A flash sale has nothing left, and nothing comes back.
     SOLD_OUT = "sold_out"

@@ -7,7 +7,7 @@ import structlog
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from inventory.errors import Outage
+from reservations.rounds import Tell, run_rounds, tell_nobody
 from reservations.trying import Conflicted, Tally, keep_trying
 from sql.queries import load_queries
 
@@ -85,27 +85,24 @@ async def run_expiry(
     *,
     interval_seconds: float = INTERVAL_SECONDS,
     on_expired: Callable[[int], None] = lambda _: None,
+    tell: Tell = tell_nobody,
 ) -> None:
     """Let go what is due until `stop` is set; any number of these may run.
 
     An outage is waited for.
 
     Args:
-        expire: `Reservations.expire_due`.
+        expire: `Reservations.expire_due`, or that of `FlashSales`.
         stop: ends it, after what is in hand.
         interval_seconds: between two looks, while nothing is due.
         on_expired: is told how many holds have ended, each time that some have.
+        tell: is told of each look's outcome.
     """
-    while not stop.is_set():
-        try:
-            ended = await expire(LIMIT)
-        except Outage as outage:
-            log.warning("holds that are due wait", outage=str(outage))
-            ended = 0
+
+    async def look() -> float:
+        ended = await expire(LIMIT)
         if ended:
             on_expired(ended)
-        if ended < LIMIT:
-            try:
-                await asyncio.wait_for(stop.wait(), interval_seconds)
-            except TimeoutError:
-                continue
+        return interval_seconds if ended < LIMIT else 0.0
+
+    await run_rounds("expiry", look, stop, tell=tell)

@@ -16,6 +16,9 @@ WAIT_SECONDS = 30.0
 #: Seconds a statement may take, and wait for one lock; a transaction may idle as long as the first.
 STATEMENT_SECONDS = 10.0
 LOCK_SECONDS = 5.0
+#: Seconds after which the pool gives up to replace a lost connection by itself. Who asks for one
+#: then has it tried at once; the pool's own attempts are ever further apart, for 5 minutes.
+_REPLACE_SECONDS = 1.0
 
 _SESSION = load_queries()["reservation_session"]
 
@@ -30,6 +33,7 @@ async def open_pool(
     lock_seconds: float = LOCK_SECONDS,
     most_waiting: int = 0,
     name: str = "stockwire-reservations",
+    read_only: bool = False,
 ) -> AsyncIterator[AsyncConnectionPool]:
     """Connections that commit each statement and are all open when the block begins.
 
@@ -41,6 +45,7 @@ async def open_pool(
         lock_seconds: the longest that it may wait for a lock.
         most_waiting: callers that may wait for one at a time; 0 for any number of them.
         name: how the sessions name themselves to Postgres.
+        read_only: Postgres refuses what would write.
 
     Raises:
         Outage: Postgres does not answer within `wait_seconds`.
@@ -53,6 +58,7 @@ async def open_pool(
                 "name": name,
                 "statement": milliseconds(statement_seconds),
                 "lock": milliseconds(lock_seconds),
+                "read_only": read_only,
             },
         )
 
@@ -62,6 +68,7 @@ async def open_pool(
         max_size=size,
         timeout=wait_seconds,
         max_waiting=most_waiting,
+        reconnect_timeout=_REPLACE_SECONDS,
         name=name,
         open=False,
         configure=configure,

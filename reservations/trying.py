@@ -1,5 +1,6 @@
 """Going on against others who want the same rows, with jitter and within bounds."""
 
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -51,8 +52,18 @@ async def keep_trying(
     work: Callable[[AsyncConnection], Awaitable[_T]],
     patience_seconds: float,
     tally: Tally,
+    *,
+    at_last: Callable[[AsyncConnection], Awaitable[_T]] | None = None,
 ) -> _T:
     """What `work` gives, on one connection, tried again while it conflicts with others.
+
+    Args:
+        pool: where the connection comes from; it is kept until there is an answer.
+        work: one attempt.
+        patience_seconds: from when there is a connection; the attempt that is under way then is
+            the last one of `work`.
+        tally: counts the attempts after the first one.
+        at_last: what is done once, instead of giving up, when the patience is over.
 
     Raises:
         Conflicted: they were faster each time until the patience was over.
@@ -60,33 +71,45 @@ async def keep_trying(
     """
     async with pool.connection() as connection:
 
-        async def attempt() -> _T:
+        async def attempt(work: Callable[[AsyncConnection], Awaitable[_T]] = work) -> _T:
             try:
                 return await work(connection)
             except _CONFLICTS as exc:
                 raise Conflicted(str(exc)) from exc
 
-        # Most need no second attempt: for them nothing is set up.
+        until = time.monotonic() + patience_seconds
         try:
-            return await attempt()
-        except Conflicted:
-            tally.retries += 1
-        try:
-            async for again in stamina.retry_context(
-                on=Conflicted,
-                attempts=None,
-                timeout=patience_seconds,
-                wait_initial=_FIRST_PAUSE,
-                wait_jitter=_JITTER,
-                wait_max=_LONGEST_PAUSE,
-            ):
-                with again:
-                    tally.retries += again.num > 1
-                    return await attempt()
+            # Most need no second attempt: for them nothing is set up.
+            try:
+                return await attempt()
+            except Conflicted as conflict:
+                left = until - time.monotonic()
+                # Who has waited for a lock all the while is not made to wait as long again; who met
+                # a duplicate finds its answer at the next look.
+                if left > 0 or isinstance(conflict.__cause__, UniqueViolation):
+                    return await _again(attempt, max(left, _FIRST_PAUSE), tally)
+                raise
         except Conflicted as conflict:
             if isinstance(conflict.__cause__, UniqueViolation):
                 raise conflict.__cause__ from None
-            raise
+            if at_last is None:
+                raise
+        tally.retries += 1
+        return await attempt(at_last)
+
+
+async def _again(attempt: Callable[[], Awaitable[_T]], seconds: float, tally: Tally) -> _T:
+    async for again in stamina.retry_context(
+        on=Conflicted,
+        attempts=None,
+        timeout=seconds,
+        wait_initial=_FIRST_PAUSE,
+        wait_jitter=_JITTER,
+        wait_max=_LONGEST_PAUSE,
+    ):
+        with again:
+            tally.retries += 1
+            return await attempt()
     raise AssertionError("unreachable: tried until it works or fails")
 
 

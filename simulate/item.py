@@ -62,6 +62,7 @@ async def _clear(connection: AsyncConnection, item: Item) -> None:
     row = {"sku": item.sku, "caller": item.caller}
     async with connection.transaction():
         await connection.execute(_QUERIES["simulate_forget_keys"], row)
+        await connection.execute(_QUERIES["simulate_forget_holds"], row)
         await connection.execute(_QUERIES["simulate_forget_reservations"], row)
         await connection.execute(_QUERIES["simulate_close"], row)
 

@@ -1,4 +1,4 @@
-"""`python -m stream availability|ledger`: run one worker."""
+"""`python -m stream availability|ledger|checkout`: run one worker."""
 
 import argparse
 import asyncio
@@ -10,19 +10,19 @@ from health.collector import tune_collector
 from health.logs import configure_logging
 from inventory.errors import StockwireError
 from inventory.settings import load_settings
-from stream.worker import AGENTS, run_worker
+from stream.worker import WORKS, run_worker
 
 
 def main() -> int:
     """Run the named worker; exit code 0 after a signal, 1 after a fault."""
     parser = argparse.ArgumentParser(prog="python -m stream", description=__doc__)
-    parser.add_argument("agent", choices=sorted(AGENTS), help="what the worker does")
+    parser.add_argument("agent", choices=sorted(WORKS), help="what the worker does")
     agent = parser.parse_args().agent
     configure_logging()
     tune_collector()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(run_worker(agent, load_settings(), AGENTS[agent]))
+            runner.run(run_worker(agent, load_settings(), WORKS[agent]))
     except StockwireError as exc:
         print(exc, file=sys.stderr)
         return 1

@@ -3,18 +3,17 @@
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, TypeVar
 
 import redis.asyncio
 import structlog
 
 from health import Health, serve
 from inventory.errors import ProjectionLost, StockwireError
-from inventory.groups import AVAILABILITY, LEDGER, READS, group_id
+from inventory.groups import AVAILABILITY, CHECKOUT, LEDGER, READS, TAKES, group_id
 from inventory.settings import Settings
 from inventory.topics import ALERTS, DEAD_LETTER, STOCK
 from projections.checkpoint import Checkpoints
@@ -24,11 +23,12 @@ from stream.agents.availability import AvailabilityAgent
 from stream.agents.ledger import LedgerAgent
 from stream.alerts import Alerts, KafkaAlertLog
 from stream.catchup import CatchUp
-from stream.delivery import BatchApp, Begin
+from stream.checkout import checkout_work
+from stream.delivery import BatchApp
 from stream.freshness import Freshness
-from stream.inbox import Batch, Inbox
-from stream.pipeline import Background, run_agent
-from stream.policy import PolicyFollower, PolicyTable
+from stream.inbox import Inbox
+from stream.parts import MakeWork, Parts, Work, follow_policies
+from stream.pipeline import run_agent
 from stream.publisher import KafkaPublisher, Publisher
 from stream.recovery import PROJECTION, Recovery
 from stream.retry import OUTAGES
@@ -47,61 +47,17 @@ _OUTAGE = "outage"
 #: Records that wait in memory at most; each is about 1 KB.
 INBOX_LIMIT = 5_000
 
-
-class Agent(Protocol):
-    """What a worker does with each batch."""
-
-    name: str
-
-    async def __call__(self, batch: Batch) -> Awaitable[None]: ...
+_T = TypeVar("_T")
 
 
-class Work(NamedTuple):
-    """What a worker does.
-
-    Attributes:
-        agent: with each batch.
-        background: between the batches.
-        begin: after an assignment, before the first batch; None to begin where it has committed.
-        watch: all the time; without it the worker must not go on.
-    """
-
-    agent: Agent
-    background: Background
-    begin: Begin | None = None
-    watch: Callable[[], Coroutine[Any, Any, None]] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What an agent may be made of; what it opens is closed with `resources`.
-
-    Attributes:
-        identity: how the worker names itself to the brokers.
-        assigned: the partitions of the stock topic that the worker holds now.
-        health: is told what keeps the worker from being ready.
-    """
-
-    settings: Settings
-    identity: str
-    policies: PolicyTable
-    publisher: Publisher
-    inbox: Inbox
-    assigned: Callable[[], Collection[int]]
-    health: Health
-    resources: AsyncExitStack
-
-
-MakeWork = Callable[[Parts], Work]
-
-
-def availability_work(parts: Parts) -> Work:
+async def availability_work(parts: Parts) -> Work:
     """Writes the Redis projection and tells the availability channels."""
+    policies = await follow_policies(parts)
     client = redis.asyncio.Redis.from_url(str(parts.settings.redis_url), socket_timeout=5.0)
     parts.resources.push_async_callback(client.aclose)
     projector = ProjectionWriter(client)
     alerts = Alerts(KafkaAlertLog(parts.settings.kafka_bootstrap, parts.identity))
-    told = Told(Marks(client), parts.policies, parts.inbox, lambda: recovery.whole())
+    told = Told(Marks(client), policies, parts.inbox, lambda: recovery.whole())
     recovery = Recovery(
         Checkpoints(client),
         projector,
@@ -116,7 +72,7 @@ def availability_work(parts: Parts) -> Work:
         told,
         projector,
         parts.publisher,
-        parts.policies,
+        policies,
         alerts,
         parts.inbox,
         recovery.whole,
@@ -125,24 +81,30 @@ def availability_work(parts: Parts) -> Work:
         recovery.told,
     )
     agent = AvailabilityAgent(told, projector, parts.publisher, alerts, recovery)
-    return Work(agent, sweep, recovery.begin, recovery.watch)
+    parts.beside(recovery.watch(), "Watching the projection")
+    return Work(agent, sweep, recovery.begin)
 
 
-def ledger_work(parts: Parts) -> Work:
+async def ledger_work(parts: Parts) -> Work:
     """Tells warehouse systems and ledgers."""
+    policies = await follow_policies(parts)
     bootstrap = parts.settings.kafka_bootstrap
     standings = KafkaStandings(bootstrap, parts.identity, parts.settings.partitions)
     parts.resources.callback(standings.close)
-    roll = Roll(parts.policies, parts.publisher, standings, parts.inbox, parts.assigned)
+    roll = Roll(policies, parts.publisher, standings, parts.inbox, parts.assigned)
     reader = StockReader(bootstrap, parts.identity, parts.inbox.wake)
     parts.resources.push_async_callback(reader.close)
     catch_up = CatchUp(roll, parts.publisher, standings, reader, parts.settings.partitions)
     return Work(LedgerAgent(roll), catch_up)
 
 
+#: Those that are always there.
 AGENTS: MappingProxyType[str, MakeWork] = MappingProxyType(
     {AVAILABILITY: availability_work, LEDGER: ledger_work}
 )
+
+#: All that there are.
+WORKS: MappingProxyType[str, MakeWork] = MappingProxyType({**AGENTS, CHECKOUT: checkout_work})
 
 
 def client_id(agent: str, pid: int) -> str:
@@ -196,35 +158,29 @@ async def run_worker(
             resources.callback(kafka.close)
             app.run_beside(kafka.watch(inbox.wake), "Watching the topics")
             publisher = kafka
-        policies = PolicyFollower(settings.kafka_bootstrap, identity, inbox.wake)
-        resources.push_async_callback(policies.close)
-        if not await _unless(stopping, policies.load()):
-            return
-        log.info("policy loaded", channels=policies.table.names())
-        agent, background, begin, watch = make_work(
-            Parts(
-                settings,
-                identity,
-                policies.table,
-                publisher,
-                inbox,
-                lambda: app.partitions(STOCK),
-                health,
-                resources,
-            )
+        parts = Parts(
+            settings,
+            identity,
+            publisher,
+            inbox,
+            lambda: app.partitions(STOCK),
+            health,
+            resources,
+            app.run_beside,
         )
-        if begin is not None:
-            app.begin = begin
-        if watch is not None:
-            app.run_beside(watch(), "Watching the projection")
-        app.consume(READS[name], lambda inbox: run_agent(inbox, agent, background))
-        app.run_beside(policies.follow(), "Following the channel policy")
+        work = await _unless(stopping, make_work(parts))
+        if work is None:
+            return
+        app.begin = work.begin
+        app.consume(TAKES[name], lambda inbox: run_agent(inbox, work.agent, work.background))
         resources.push_async_callback(app.stop)
+        if work.finish is not None:
+            resources.push_async_callback(work.finish)
         resources.callback(watchdog.expect_end)
         resources.enter_context(watchdog.watching())
         await app.start()
         health.started()
-        log.info("worker started", agent=agent.name)
+        log.info("worker started", agent=work.agent.name)
         await app.wait_for_stopped(stopping)
         if isinstance(app.crash_reason, ProjectionLost):
             health.problem(PROJECTION, str(app.crash_reason))
@@ -253,26 +209,28 @@ def _look_after(
         KafkaOffsets(bootstrap, identity, group_id(name)),
         settings.stall_seconds,
     )
-    freshness = Freshness(
-        health,
-        bootstrap,
-        identity,
-        inbox.oldest,
-        lambda: watchdog.still,
-        settings.fresh_seconds,
-    )
-    app.run_beside(freshness.follow(), "Following the heartbeat")
+    if name in READS:
+        freshness = Freshness(
+            health,
+            bootstrap,
+            identity,
+            inbox.oldest,
+            lambda: watchdog.still,
+            settings.fresh_seconds,
+        )
+        app.run_beside(freshness.follow(), "Following the heartbeat")
     app.run_beside(pulse(health, app.held), "The pulse")
     return watchdog
 
 
-async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
-    """Do the work, or give it up when told to stop; whether it was done."""
+async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, _T]) -> _T | None:
+    """What the work gives; None if it was given up when told to stop."""
     working, told = asyncio.create_task(work), asyncio.create_task(stopping.wait())
     await asyncio.wait({working, told}, return_when=asyncio.FIRST_COMPLETED)
-    done = working.done()
-    for task in (working, told):
-        task.cancel()
-    if done:
-        await working
-    return done
+    told.cancel()
+    if working.done():
+        return await working
+    working.cancel()
+    # What it has opened is closed by it, or is among the resources by now.
+    await asyncio.wait({working})
+    return None

@@ -18,9 +18,11 @@ def fresh_database(settings: Settings) -> Iterator[str]:
     name = f"stockwire_test_{uuid4().hex[:12]}"
     with psycopg.connect(admin, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        try:
-            yield make_conninfo(admin, dbname=name)
-        finally:
+    try:
+        yield make_conninfo(admin, dbname=name)
+    finally:
+        # Another connection: tests kill Postgres.
+        with psycopg.connect(admin, autocommit=True) as connection:
             connection.execute(
                 sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
             )

@@ -11,7 +11,7 @@ from stamina.instrumentation import get_on_retry_hooks, set_on_retry_hooks
 
 from reservations.basket import Granted, Line, Reason, Refused, Reserve
 from reservations.events import read_event
-from reservations.pool import open_pool
+from reservations.pool import LOCK_SECONDS, open_pool
 from reservations.service import Reservations
 from reservations.trying import log_no_retries
 
@@ -33,6 +33,7 @@ def run(
     *,
     size: int = 8,
     patience: float = PATIENCE,
+    lock_seconds: float = LOCK_SECONDS,
     **given: Any,
 ) -> T:
     """What `work` gives, on a pool of its own."""
@@ -40,7 +41,11 @@ def run(
     async def main() -> T:
         log_no_retries()
         async with open_pool(
-            conninfo, size=size, wait_seconds=PATIENCE, statement_seconds=PATIENCE
+            conninfo,
+            size=size,
+            wait_seconds=PATIENCE,
+            statement_seconds=PATIENCE,
+            lock_seconds=lock_seconds,
         ) as pool:
             return await work(Reservations(pool, patience_seconds=patience, **given))
 

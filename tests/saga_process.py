@@ -1,4 +1,4 @@
-"""An orchestrator as a process that kills itself at a point of a saga.
+"""Intake and orchestrator as a process that kills itself at a point of a saga.
 
 Points are counted in the saga's calls and writes, before and after each; -1 is never reached.
 """
@@ -6,11 +6,15 @@ Points are counted in the saga's calls and writes, before and after each; -1 is 
 import asyncio
 import os
 import signal
+from collections.abc import Sequence
+from uuid import UUID
 
+import httpx
 from psycopg_pool import AsyncConnectionPool
 
-from reservations.pool import open_pool
-from reservations.saga.http import HttpPayment, HttpShipping, open_client
+from reservations.pool import open_pool, outages
+from reservations.saga.command import CheckoutRequested
+from reservations.saga.http import HttpPayment, HttpShipping
 from reservations.saga.machine import Limits
 from reservations.saga.orchestrator import Orchestrator
 from reservations.saga.ports import Done, No, Parcel
@@ -41,22 +45,30 @@ class SlowShipping(HttpShipping):
 
     async def ship(self, key: str, parcel: Parcel) -> Done | No:
         if parcel.ship_to == FAR_AWAY:
-            async with self._pool.connection() as connection:
-                await connection.execute(_HOLD_IS_OVER, [key.removesuffix("-ship")])
+            with outages():
+                async with self._pool.connection() as connection:
+                    await connection.execute(_HOLD_IS_OVER, [key.removesuffix("-ship")])
         return await super().ship(key, parcel)
 
 
-async def main(conninfo: str, url: str, victim: str, point: int) -> None:
-    reached = 0
+async def ended(pool: AsyncConnectionPool, saga: UUID) -> bool:
+    listed = await Sagas(pool).find(saga)
+    return listed is not None and listed.saga.ended
 
-    def watch(key: str) -> None:
+
+async def main(conninfo: str, url: str, commands: Sequence[CheckoutRequested], point: int) -> None:
+    reached, victim = 0, str(commands[-1].saga)
+
+    async def watch(key: str) -> None:
         nonlocal reached
         if key.startswith(victim):
             if reached == point:
                 os.kill(os.getpid(), signal.SIGKILL)
             reached += 1
 
-    async with open_pool(conninfo, size=2) as pool, open_client(url) as http:
+    # Nothing here speaks TLS, and to read the certificates takes longer than all else.
+    client = httpx.AsyncClient(base_url=url, timeout=8.0, trust_env=False, verify=False)
+    async with open_pool(conninfo, size=1) as pool, client as http:
         steps = Steps(
             WatchedStock(Reservations(pool), watch),
             WatchedPayment(HttpPayment(http), watch),
@@ -64,8 +76,14 @@ async def main(conninfo: str, url: str, victim: str, point: int) -> None:
             tries=1,
         )
         rows = WatchedRows(Sagas(pool), watch)
-        await Orchestrator(rows, steps, name=str(os.getpid()), limits=LIMITS).run_until_idle()
+        for command in commands:
+            await rows.accept(command)
+        orchestrator = Orchestrator(rows, steps, name=str(os.getpid()), limits=LIMITS)
+        await orchestrator.run_until_idle()
+        # It may be in one of its pauses: all points come before its end.
+        while point >= 0 and not await ended(pool, commands[-1].saga):
+            await orchestrator.run_until_idle()
 
 
-def run(conninfo: str, url: str, victim: str, point: int) -> None:
-    asyncio.run(main(conninfo, url, victim, point))
+def run(conninfo: str, url: str, commands: Sequence[CheckoutRequested], point: int) -> None:
+    asyncio.run(main(conninfo, url, commands, point))

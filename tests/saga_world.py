@@ -10,8 +10,8 @@ from reservations.basket import Closed, Granted, Held, Reason, Refused, Reserve,
 from reservations.saga.command import CheckoutRequested
 from reservations.saga.events import Ending, ending
 from reservations.saga.machine import Saga
-from reservations.saga.orchestrator import Rows
 from reservations.saga.ports import Charge, Done, No, Parcel, Payment, Shipping, Stock
+from reservations.saga.store import Sagas
 
 _T = TypeVar("_T")
 
@@ -138,13 +138,13 @@ class RowsInMemory:
 
 
 #: Is told of each call, before and after: its key, which begins with the saga's id.
-Watch = Callable[[str], None]
+Watch = Callable[[str], Awaitable[None]]
 
 
 async def _watched(watch: Watch, key: str, call: Awaitable[_T]) -> _T:
-    watch(key)
+    await watch(key)
     answer = await call
-    watch(key)
+    await watch(key)
     return answer
 
 
@@ -190,15 +190,18 @@ class WatchedShipping:
 
 
 class WatchedRows:
-    """Rows whose claims and writes are watched, too; a claim is everybody's."""
+    """Rows whose intake, claims and writes are watched, too; a claim is everybody's."""
 
-    def __init__(self, rows: Rows, watch: Watch) -> None:
+    def __init__(self, rows: Sagas, watch: Watch) -> None:
         self._rows, self._watch = rows, watch
+
+    async def accept(self, command: CheckoutRequested) -> None:
+        await _watched(self._watch, str(command.saga), self._rows.accept(command))
 
     async def claim(self, most: int, *, claimed_by: str, lease_seconds: float) -> list[Saga]:
         found = await self._rows.claim(most, claimed_by=claimed_by, lease_seconds=lease_seconds)
         for saga in found:
-            self._watch(str(saga.id))
+            await self._watch(str(saga.id))
         return found
 
     async def write(self, saga: Saga, *, pause_seconds: float, lease_seconds: float) -> Saga | None:

@@ -26,14 +26,21 @@ _LAST_PORT = 65535
 #: Which ports are taken that no setting names.
 _TAKEN = (
     "Kafka's controller takes the port after the broker's, and our own processes those from 8 to "
-    "11 above Connect's"
+    "13 above Connect's"
 )
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost"})
 
 
 #: Our own processes answer for their health so far above Connect's port.
-_HEALTH = {"availability": 8, "ledger": 9, "auditor": 10, "guardian": 11}
+_HEALTH = {
+    "availability": 8,
+    "ledger": 9,
+    "auditor": 10,
+    "guardian": 11,
+    "reservations": 12,
+    "checkout": 13,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +181,8 @@ def environment(settings: Settings, at: Places) -> dict[str, str]:
         "STALL_SECONDS": str(settings.stall_seconds),
         "FRESH_SECONDS": str(settings.fresh_seconds),
     }
+    services = {"PAYMENT_URL": settings.payment_url, "SHIPPING_URL": settings.shipping_url}
+    values |= {name: str(url) for name, url in services.items() if url is not None}
     return {PREFIX + name: value for name, value in values.items()}
 
 

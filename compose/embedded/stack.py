@@ -21,7 +21,7 @@ from compose.embedded.servers import Say
 from compose.embedded.shutdown import end_leftovers, stop_everything, stop_programs
 from compose.embedded.status import PartStatus
 from compose.embedded.supervisord import UP, Program, ProgramState, Supervisor
-from compose.embedded.workers import WORKERS, Answer, ask, worker_program
+from compose.embedded.workers import Answer, ask, worker_program, workers_of
 from inventory.errors import StackError
 from inventory.settings import Settings
 
@@ -49,6 +49,7 @@ class Stack:
         self._at = places.places(settings)
         self._environment = places.environment(settings, self._at)
         self._worker_environment = dict(worker_environment or {})
+        self._workers = workers_of(settings)
         self._supervisor = Supervisor(self._at)
         self._jars = jars.jar_set(places.JARS)
         self._postgres = Postgres(self._at)
@@ -101,16 +102,16 @@ class Stack:
             self._require_supervisor()
             self._configure()
             states = self._states()
-            idle = [n for n in WORKERS if states.get(n, _ABSENT).state not in UP]
+            idle = [n for n in self._workers if states.get(n, _ABSENT).state not in UP]
             preflight.check_ports(self._at.ports, idle)
-            for worker in WORKERS:
+            for worker in self._workers:
                 self._supervisor.start_program(worker)
 
     def stop_workers(self) -> None:
         """Stop the workers and wait until they are gone; their offsets are committed."""
         with exclusive(self._at):
             if self._supervisor.running():
-                stop_programs(self._supervisor, WORKERS)
+                stop_programs(self._supervisor, self._workers)
 
     def start_part(self, part: str, *, timeout: float = _START_SECONDS) -> None:
         """Start one part; a server answers when this returns.
@@ -163,7 +164,7 @@ class Stack:
         """
         with exclusive(self._at):
             say("stopping the workers, Connect, Kafka, Redis and Postgres")
-            stop_everything(self._at, self._supervisor, self._postgres.data, WORKERS)
+            stop_everything(self._at, self._supervisor, self._postgres.data, self._workers)
 
     def reset(self, say: Say = silent) -> None:
         """Stop everything and throw data, logs and passwords away.
@@ -186,7 +187,7 @@ class Stack:
     @property
     def parts(self) -> tuple[str, ...]:
         """The names of the servers and of the workers."""
-        return (*self._servers, *WORKERS)
+        return (*self._servers, *self._workers)
 
     def status(self) -> list[PartStatus]:
         """Every part, whether it runs or not."""
@@ -200,7 +201,9 @@ class Stack:
     def worker_pids(self) -> dict[str, int]:
         """The pids of the workers that run, by name."""
         states = self._states()
-        return {name: states[name].pid for name in WORKERS if name in states and states[name].pid}
+        return {
+            name: states[name].pid for name in self._workers if name in states and states[name].pid
+        }
 
     def log_path(self, part: str) -> Path:
         """Where a part's log is, whether or not there is one yet.
@@ -224,7 +227,7 @@ class Stack:
         worker_environment = {**self._environment, **self._worker_environment}
         programs: list[Program] = [server.program() for server in self._servers.values()]
         ports = self._at.ports
-        programs += [worker_program(worker, worker_environment, ports) for worker in WORKERS]
+        programs += [worker_program(worker, worker_environment, ports) for worker in self._workers]
         self._supervisor.write_config(programs)
         if self._supervisor.running():
             self._supervisor.reload()

@@ -9,7 +9,10 @@ import httpx
 
 from compose.embedded.places import CHECKOUT, HOST, Ports
 from compose.embedded.supervisord import Program
-from inventory.settings import PREFIX
+from inventory.settings import PREFIX, Settings
+
+#: Checkouts need a payment and a shipping service, which the stack does not bring along.
+CHECKOUT_WORKER = "checkout"
 
 #: What each runs; started in this order.
 COMMANDS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
@@ -18,10 +21,13 @@ COMMANDS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
         "ledger": ("stream", "ledger"),
         "auditor": ("audit",),
         "guardian": ("guard",),
+        "reservations": ("reservations",),
+        CHECKOUT_WORKER: ("stream", "checkout"),
     }
 )
 
-WORKERS = tuple(COMMANDS)
+#: Those that every stack has.
+WORKERS = tuple(name for name in COMMANDS if name != CHECKOUT_WORKER)
 
 #: They look on, and give way to those who do the work.
 _ONLOOKERS = frozenset({"auditor", "guardian"})
@@ -50,6 +56,13 @@ class Answer:
     def reason(self) -> str | None:
         """The first reason, with the name of its check."""
         return next((f"{check}: {text}" for check, text in self.reasons.items()), None)
+
+
+def workers_of(settings: Settings) -> tuple[str, ...]:
+    """The processes that these settings ask for, in the order in which they are started."""
+    if settings.payment_url is None or settings.shipping_url is None:
+        return WORKERS
+    return tuple(COMMANDS)
 
 
 def worker_program(name: str, environment: Mapping[str, str], ports: Ports) -> Program:

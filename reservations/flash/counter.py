@@ -16,7 +16,7 @@ from uuid import UUID
 
 import orjson
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError
 
 from projections.outage import redis_outages
 from projections.script import Argument, Command, Script
@@ -196,6 +196,11 @@ class Counters:
         )
         return records
 
+    async def ping(self) -> None:
+        """Return if Redis answers."""
+        with redis_outages():
+            await self._redis.ping()
+
     async def heads(self, skus: Sequence[str]) -> Sequence[Head | None]:
         """How far the counters are; None for one that there is not."""
         with redis_outages():
@@ -267,19 +272,6 @@ class Counters:
             except NoScriptError:
                 await self._redis.execute_command(*script.load)  # type: ignore[no-untyped-call]
                 return await self._redis.execute_command(*command)  # type: ignore[no-untyped-call]
-
-
-async def ensure_group(redis: Redis, sku: str) -> None:
-    """Have the consumer group of a SKU's stream, which is lost with it.
-
-    Raises:
-        redis.exceptions.RedisError: Redis takes no work.
-    """
-    try:
-        await redis.xgroup_create(keys_of(sku)[4], GROUP, "0", mkstream=True)
-    except ResponseError as exc:
-        if not str(exc).startswith("BUSYGROUP"):
-            raise
 
 
 def _reply(parts: Sequence[Any]) -> Reply:

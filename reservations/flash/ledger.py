@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import structlog
 from psycopg import AsyncConnection
 from psycopg.rows import class_row
 from psycopg_pool import AsyncConnectionPool
@@ -15,8 +16,10 @@ from reservations.flash.book import Book, ended
 from reservations.flash.grant import Sale
 from reservations.idempotency import digest, replayed
 from reservations.pool import outages
-from reservations.trying import PATIENCE_SECONDS, Tally, keep_trying
+from reservations.trying import PATIENCE_SECONDS, Conflicted, Tally, keep_trying
 from sql.queries import load_queries
+
+log = structlog.stdlib.get_logger(__name__)
 
 #: Who lets go what nobody asked for.
 EXPIRY = "expiry"
@@ -164,11 +167,7 @@ class Ledger:
             return await keep_trying(self._pool, once, PATIENCE_SECONDS, self._tally)
 
     async def expire(self, limit: int) -> Sequence[LetGo]:
-        """Let go up to `limit` holds that are due; each is taken by one worker.
-
-        Raises:
-            Conflicted: others kept the rows locked.
-        """
+        """Let go up to `limit` holds that are due; each is taken by one worker."""
         let_go: list[LetGo] = []
         with outages():
             async with self._pool.connection() as connection:
@@ -189,7 +188,11 @@ class Ledger:
                             return None
                         return await _let_go(connection, sale, due, "expired", EXPIRY, None, b"")
 
-                taken = await keep_trying(self._pool, once, PATIENCE_SECONDS, self._tally)
+                try:
+                    taken = await keep_trying(self._pool, once, PATIENCE_SECONDS, self._tally)
+                except Conflicted as conflict:
+                    log.warning("a sale with due holds is locked by others", error=str(conflict))
+                    continue
                 if taken is not None:
                     let_go.append(taken)
         return let_go

@@ -158,8 +158,7 @@ class FlashSales:
     async def expire_due(self, limit: int = 500) -> int:
         """Let go up to `limit` holds of flash sales that are due; how many they were.
 
-        Raises:
-            Conflicted: others kept the rows locked.
+        Any number of workers may do it at once: each hold is taken by one of them.
         """
         ended = 0
         for let_go in await self._ledger.expire(limit):

@@ -2,29 +2,25 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import structlog
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from inventory.errors import Outage
 from projections.outage import redis_outages
-from reservations.flash.counter import GROUP, ensure_group, keys_of
+from reservations.flash.counter import GROUP, keys_of
 from reservations.flash.grant import Sale
 from reservations.flash.sales import FlashSales
 from reservations.flash.upkeep import decoded
-from reservations.trying import Conflicted
+from reservations.rounds import Tell, run_rounds, tell_nobody
 
-log = structlog.stdlib.get_logger(__name__)
-
-#: Seconds between two looks at what is not in the streams: lost counters, due holds.
+#: Seconds between two looks at what is not in the streams: lost counters, what nobody was told of.
 HOUSEKEEPING_SECONDS = 0.25
+#: Seconds between two looks for a sale while none is open.
+IDLE_SECONDS = 1.0
 #: Seconds between two comparisons of all of a counter with Postgres.
 RECONCILE_SECONDS = 10.0
-#: Seconds without an outage's end before the next attempt.
-_PAUSE_SECONDS = 0.5
 
 
 class Settler:
@@ -58,21 +54,29 @@ class Settler:
         self._open: Sequence[Sale] = ()
         self._kept_house = self._reconciled = float("-inf")
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Settle until `stop` is set. An outage is waited for."""
-        while not stop.is_set():
-            try:
-                await self.step()
-                if self._open:
-                    continue
-                pause = HOUSEKEEPING_SECONDS
-            except Outage as outage:
-                log.warning("flash sales are not settled", outage=str(outage))
-                pause = _PAUSE_SECONDS
-            try:
-                await asyncio.wait_for(stop.wait(), pause)
-            except TimeoutError:
-                continue
+    async def run(
+        self,
+        stop: asyncio.Event,
+        *,
+        on_settled: Callable[[int], None] = lambda _: None,
+        tell: Tell = tell_nobody,
+    ) -> None:
+        """Settle until `stop` is set. An outage is waited for.
+
+        Holds that are due are not its business: see `FlashSales.expire_due`.
+
+        Args:
+            stop: ends it, after what is in hand.
+            on_settled: is told how many grants have been, each time that some have.
+            tell: is told of each round's outcome.
+        """
+
+        async def settle() -> float:
+            if settled := await self.step():
+                on_settled(settled)
+            return 0.0 if self._open else IDLE_SECONDS
+
+        await run_rounds("settlement", settle, stop, tell=tell)
 
     async def step(self) -> int:
         """Keep house if it is time; settle what there is; how many grants.
@@ -81,11 +85,12 @@ class Settler:
             Outage: Redis or Postgres takes no work; what was not settled is read again.
         """
         now = time.monotonic()
+        settled = 0
         if now - self._kept_house >= HOUSEKEEPING_SECONDS:
-            await self._keep_house(now)
+            settled = await self._keep_house(now)
         if not self._open:
-            return 0
-        return await self._settle(await self._read())
+            return settled
+        return settled + await self._settle(await self._read())
 
     async def claim(self) -> int:
         """Settle what other workers have read and not acknowledged for long; how many grants.
@@ -104,14 +109,10 @@ class Settler:
             settled += await self._settle({sale: entries})
         return settled
 
-    async def _keep_house(self, now: float) -> None:
-        """Lost counters, due holds, and grants that a crash has left lying."""
+    async def _keep_house(self, now: float) -> int:
+        """Lost counters, and what a crash has left lying; how many grants were settled."""
         self._open = await self._sales.upkeep.check()
-        await self.claim()
-        try:
-            await self._sales.expire_due()
-        except Conflicted as conflict:
-            log.info("holds that are due wait for others", conflict=str(conflict))
+        settled = await self.claim()
         for sale in self._open:
             await self._sales.upkeep.sweep(sale)
         if now - self._reconciled >= RECONCILE_SECONDS:
@@ -119,6 +120,7 @@ class Settler:
                 await self._sales.reconcile(sale.sku, mend=True)
             self._reconciled = now
         self._kept_house = now
+        return settled
 
     async def _read(self) -> dict[Sale, Any]:
         streams = {keys_of(sale.sku)[4].encode(): sale for sale in self._open}
@@ -167,5 +169,18 @@ class Settler:
             if not str(exc).startswith("NOGROUP"):
                 raise
         for sale in self._open:
-            await ensure_group(self._redis, sale.sku)
+            await _ensure_group(self._redis, sale.sku)
         return None
+
+
+async def _ensure_group(redis: Redis, sku: str) -> None:
+    """Have the consumer group of a SKU's stream, which is lost with it.
+
+    Raises:
+        redis.exceptions.RedisError: Redis takes no work.
+    """
+    try:
+        await redis.xgroup_create(keys_of(sku)[4], GROUP, "0", mkstream=True)
+    except ResponseError as exc:
+        if not str(exc).startswith("BUSYGROUP"):
+            raise

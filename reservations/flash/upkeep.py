@@ -150,6 +150,8 @@ class Upkeep:
     async def check(self) -> Sequence[Sale]:
         """Rebuild the counters that are lost, close those that are closed; the open sales."""
         sales = await self._ledger.current(CLOSED_SECONDS)
+        if not sales:
+            await self._counters.ping()
         # Behind Postgres: the counter can only have gone on since.
         heads = await self._counters.heads([sale.sku for sale in sales])
         still_open = []

@@ -23,6 +23,7 @@ from reservations.basket import (
     Sourcing,
     Strategy,
 )
+from reservations.strategies import TAKERS
 
 #: Shorter holds run out before everything is done.
 SHORTEST_HOLD_SECONDS = 60.0
@@ -79,9 +80,12 @@ class CheckoutRequested(BaseModel):
     strategy: Strategy = Strategy.OPTIMISTIC
 
     @model_validator(mode="after")
-    def _each_sku_once(self) -> Self:
+    def _can_be_done(self) -> Self:
         if len({line.sku for line in self.lines}) < len(self.lines):
             raise ValueError("each SKU may stand in one line only")
+        if self.strategy not in TAKERS:
+            # What a flash sale grants has an id of the sale's own, and not the saga's.
+            raise ValueError(f"strategy {self.strategy.value} is none for a checkout")
         return self
 
     @property

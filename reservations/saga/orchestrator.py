@@ -1,6 +1,7 @@
 """Carries sagas on: claims those that are due, so many at a time, and does step after step."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
@@ -53,6 +54,10 @@ class Performer(Protocol):
         ...
 
 
+def _to_nobody(_: str | None) -> None:
+    """Where nobody asks."""
+
+
 class Orchestrator:
     """One of any number; each saga is worked on by one of them at a time.
 
@@ -70,6 +75,7 @@ class Orchestrator:
         at_once: int = 16,
         lease_seconds: float = LEASE_SECONDS,
         idle_seconds: float = 0.25,
+        tell: Callable[[str | None], None] = _to_nobody,
     ) -> None:
         """Work on these rows with these ports.
 
@@ -81,6 +87,7 @@ class Orchestrator:
             at_once: the most sagas in memory and under way; the others wait in their rows.
             lease_seconds: after which the saga of a killed orchestrator is taken by another.
             idle_seconds: between two looks for sagas while there are none, or no room.
+            tell: hears why no sagas can be claimed, and None each time they can.
 
         Raises:
             ValueError: a claim may run out in the middle of a step.
@@ -97,6 +104,8 @@ class Orchestrator:
         self._at_once = at_once
         self._lease = lease_seconds
         self._idle = idle_seconds
+        self._tell = tell
+        self._away = False
         self._stopping = asyncio.Event()
         self._woken = asyncio.Event()
         self._under_way = 0
@@ -145,10 +154,16 @@ class Orchestrator:
         if most <= 0:
             return []
         try:
-            return await self._rows.claim(most, claimed_by=self._name, lease_seconds=self._lease)
+            found = await self._rows.claim(most, claimed_by=self._name, lease_seconds=self._lease)
         except Outage as outage:
-            log.warning("sagas cannot be claimed", reason=str(outage))
+            if not self._away:
+                log.warning("sagas cannot be claimed", reason=str(outage))
+            self._away = True
+            self._tell(str(outage))
             return []
+        self._away = False
+        self._tell(None)
+        return found
 
     async def _carry_on(self, claimed: Saga) -> None:
         """Do step after step, until it has ended, must wait, or is somebody else's."""

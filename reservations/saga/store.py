@@ -1,5 +1,6 @@
 """The rows of `inventory.saga`: taken in once, claimed by one, written by who holds the claim."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -11,6 +12,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 
+from inventory.errors import Outage
 from reservations.pool import outages
 from reservations.saga.command import CheckoutRequested
 from reservations.saga.events import ending, outbox_columns
@@ -18,6 +20,10 @@ from reservations.saga.machine import Record, Saga, State, Status, Step
 from sql.queries import load_queries
 
 _QUERIES = load_queries()
+
+#: A Postgres that is stopped closes no connection. Longer than the pool waits for a free one, and
+#: than the server lets a statement take.
+_ANSWER_SECONDS = 12.0
 
 #: A claim lasts so long after each write, unless said.
 LEASE_SECONDS = 30.0
@@ -37,32 +43,45 @@ class Listed:
 
 
 class Sagas:
-    """Sagas in Postgres. Each method is one statement, so one transaction.
+    """Sagas in Postgres. What a method changes, it changes in one statement, so in one transaction.
 
     Raises (all methods):
-        Outage: Postgres takes no work.
+        Outage: Postgres takes no work, or does not say so.
     """
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         """Work with connections that commit each statement (`reservations.pool.open_pool`)."""
         self._pool = pool
 
-    async def accept(self, command: CheckoutRequested) -> None:
-        """Begin a saga; when this returns it will be done, and the command may be forgotten.
+    async def accept(self, *commands: CheckoutRequested) -> list[CheckoutRequested]:
+        """Begin sagas, all of them or none; when this returns, the commands may be forgotten.
 
         A command that was accepted before changes nothing, whatever became of it.
+
+        Returns:
+            Those that are not done, now or ever: their caller has given the id to another command.
         """
-        steps = {step: Record() for step in Step}
+        came = {
+            "ids": [command.saga for command in commands],
+            "commands": [command.model_dump_json() for command in commands],
+        }
         await self._execute(
-            "accept_checkout",
+            "accept_checkouts",
             {
-                "id": command.saga,
-                "reference": command.reference,
-                "command": command.model_dump_json(),
-                "steps": steps_json(steps),
+                **came,
+                "references": [command.reference for command in commands],
+                "steps": steps_json({step: Record() for step in Step}),
                 "status": Status.RUNNING,
             },
         )
+        return [
+            commands[row["number"]] for row in await self._execute("contradicting_checkouts", came)
+        ]
+
+    async def count_open(self, most: int) -> int:
+        """How many sagas have not ended; more than so many are not counted."""
+        [row] = await self._execute("count_open_sagas", {"most": most})
+        return int(row["open"])
 
     async def claim(
         self, most: int, *, claimed_by: str, lease_seconds: float = LEASE_SECONDS
@@ -123,8 +142,11 @@ class Sagas:
 
     async def _execute(self, query: str, parameters: Mapping[str, Any]) -> list[DictRow]:
         with outages():
-            async with self._pool.connection() as connection:
-                return await _rows(connection, query, parameters)
+            try:
+                async with asyncio.timeout(_ANSWER_SECONDS), self._pool.connection() as connection:
+                    return await _rows(connection, query, parameters)
+            except TimeoutError as exc:
+                raise Outage(f"Postgres says nothing for {_ANSWER_SECONDS:g} s.") from exc
 
 
 async def _rows(

@@ -29,32 +29,43 @@ _LOCK: Mapping[Locking, LiteralString] = MappingProxyType(
 
 
 async def take_pessimistically(pool: AsyncConnectionPool, order: Order) -> Granted | Refused:
-    """See `Taker`. Two round trips, the locks are held from the first to the second."""
+    """See `Taker`."""
     attempt = Attempt(order)
-    lock = _LOCK[order.locking]
-    patience = {"lock": milliseconds(order.patience_seconds)}
 
     async def once(connection: AsyncConnection) -> Granted | Refused:
-        async with connection.pipeline(), connection.transaction():
-            await connection.execute(_PATIENCE, patience)
-            view = await connection.execute(_VIEW, attempt.parameters)
-            locked = await connection.execute(lock, attempt.parameters)
-            seen = attempt.seen(await view.fetchall())
-            if isinstance(seen, Granted | Refused):
-                return seen
-            parts: list[Part] | Missing | None = attempt.choose(await locked.fetchall())
-            if isinstance(parts, Missing) and order.locking is Locking.SKIP_LOCKED:
-                # How many there are, is not what others have left of them.
-                whole = attempt.choose(seen)
-                parts = whole if isinstance(whole, Missing) else None
-            if isinstance(parts, Missing):
-                return await attempt.refuse(connection, parts)
-            if parts is not None:
-                return await attempt.take(connection, parts)
-        # Behind the transaction: psycopg prepares all statements anew after a rollback.
-        raise Conflicted("what others have locked is needed")
+        return await take_under_locks(connection, attempt, order.locking)
 
     try:
         return await keep_trying(pool, once, order.patience_seconds, order.tally)
     except Conflicted:
         return Refused(Reason.CONFLICT)
+
+
+async def take_under_locks(
+    connection: AsyncConnection, attempt: Attempt, locking: Locking
+) -> Granted | Refused:
+    """One attempt in two round trips; the locks are held from the first to the second.
+
+    Raises:
+        Conflicted: SKIP LOCKED, and what others have locked is needed; nothing was done.
+        psycopg.errors.LockNotAvailable: a row was locked for too long; nothing was done.
+        psycopg.errors.UniqueViolation: the key has an answer meanwhile; nothing was done.
+    """
+    async with connection.pipeline(), connection.transaction():
+        await connection.execute(_PATIENCE, {"lock": milliseconds(attempt.order.patience_seconds)})
+        view = await connection.execute(_VIEW, attempt.parameters)
+        locked = await connection.execute(_LOCK[locking], attempt.parameters)
+        seen = attempt.seen(await view.fetchall())
+        if isinstance(seen, Granted | Refused):
+            return seen
+        parts: list[Part] | Missing | None = attempt.choose(await locked.fetchall())
+        if isinstance(parts, Missing) and locking is Locking.SKIP_LOCKED:
+            # How many there are, is not what others have left of them.
+            whole = attempt.choose(seen)
+            parts = whole if isinstance(whole, Missing) else None
+        if isinstance(parts, Missing):
+            return await attempt.refuse(connection, parts)
+        if parts is not None:
+            return await attempt.take(connection, parts)
+    # Behind the transaction: psycopg prepares all statements anew after a rollback.
+    raise Conflicted("what others have locked is needed")

@@ -34,8 +34,8 @@ class Attempt:
         self.parameters: dict[str, Any] = {
             "caller": self.request.caller,
             "key": self.request.key,
-            "skus": [line.sku for line in self.request.lines],
-            "warehouses": list(self.request.warehouses),
+            "skus": as_array(line.sku for line in self.request.lines),
+            "warehouses": as_array(self.request.warehouses),
         }
 
     @cached_property
@@ -75,10 +75,10 @@ class Attempt:
         cursor = await connection.execute(
             _TAKE,
             {
-                "skus": [part.sku for part in parts],
-                "warehouses": [part.warehouse for part in parts],
-                "quantities": [part.quantity for part in parts],
-                "versions": [part.version for part in parts],
+                "skus": as_array(part.sku for part in parts),
+                "warehouses": as_array(part.warehouse for part in parts),
+                "quantities": as_array(part.quantity for part in parts),
+                "versions": as_array(part.version for part in parts),
                 "reservation": self.order.reservation,
                 "strategy": self.order.strategy.value,
                 "caller": request.caller,
@@ -126,3 +126,13 @@ class Attempt:
             },
         )
         return refused
+
+
+def as_array(values: Iterable[str | int]) -> str:
+    """A list as Postgres reads it, for a parameter that the statement casts.
+
+    psycopg looks at each list for what is in it; with six of them in a reservation that is a
+    seventh of what one costs this process.
+    """
+    quoted = (str(value).replace("\\", "\\\\").replace('"', '\\"') for value in values)
+    return "{" + ",".join(f'"{value}"' for value in quoted) + "}"

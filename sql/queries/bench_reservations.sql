@@ -16,3 +16,38 @@ LEFT JOIN (
     GROUP BY l.sku, l.warehouse
 ) AS held USING (sku, warehouse)
 WHERE s.warehouse = %(warehouse)s AND s.reserved <> coalesce(held.units, 0)
+
+-- Holds that are due one after the other, spread over SKUs.
+-- name: bench_hold
+WITH hold AS (
+    SELECT gen_random_uuid() AS id,
+        (%(skus)s::text[])[1 + mod(n, cardinality(%(skus)s::text[]))] AS sku,
+        statement_timestamp() + make_interval(
+            secs => %(lead)s::float8 + n * %(seconds)s::float8 / %(holds)s) AS held_until
+    FROM generate_series(0, %(holds)s::int - 1) AS n
+), made AS (
+    INSERT INTO inventory.reservation (id, caller, reference, strategy, held_until)
+    SELECT id, 'bench', %(reference)s, 'optimistic', held_until FROM hold
+), lined AS (
+    INSERT INTO inventory.reservation_line (reservation, sku, warehouse, quantity)
+    SELECT id, sku, %(warehouse)s, 1 FROM hold
+)
+UPDATE inventory.stock s
+SET reserved = s.reserved + held.units, reason = 'reserve', reference = 'BENCH', caused_by = 'bench'
+FROM (SELECT sku, count(*) AS units FROM hold GROUP BY sku) AS held
+WHERE s.sku = held.sku AND s.warehouse = %(warehouse)s
+
+-- By how many ms the longest is late of those that are due and still held.
+-- name: bench_overdue
+SELECT coalesce(1000 * extract(epoch FROM clock_timestamp() - min(held_until)), 0)::float8
+FROM inventory.reservation
+WHERE status = 'held' AND held_until <= statement_timestamp()
+
+-- How many have expired, and by how many ms they were late: 99 of 100, and all.
+-- name: bench_lateness
+SELECT count(*), percentile_cont(0.99) WITHIN GROUP (ORDER BY late), max(late)
+FROM (
+    SELECT (1000 * extract(epoch FROM closed_at - held_until))::float8 AS late
+    FROM inventory.reservation
+    WHERE caller = 'bench' AND reference = %(reference)s AND status = 'expired'
+) AS expired

@@ -9,6 +9,9 @@ SELECT set_config('application_name', %(name)s, false),
     set_config('statement_timeout', %(statement)s, false),
     set_config('idle_in_transaction_session_timeout', %(statement)s, false),
     set_config('lock_timeout', %(lock)s, false),
+    set_config('default_transaction_read_only',
+        CASE WHEN %(read_only)s THEN 'on' ELSE current_setting('default_transaction_read_only') END,
+        false),
     set_config('plan_cache_mode', 'force_generic_plan', false)
 
 -- The answer that stands under a key, and the rows of a basket; one row at least.
@@ -47,21 +50,28 @@ ORDER BY s.sku, s.warehouse
 FOR NO KEY UPDATE SKIP LOCKED
 
 -- A basket is held, told and answered, if each row is as it was seen; else the statement fails with
--- serialization_failure, and nothing is done. The parts come in the order of SKU and warehouse.
+-- serialization_failure, and nothing is done. The rows are locked in their order first: an UPDATE
+-- takes them in the order of its plan, and two that have other plans, or whose rows have moved
+-- meanwhile, would wait for each other. A row that has changed while it was waited for is left out.
 -- name: reserve_take
 WITH part AS (
     SELECT *
     FROM unnest(
         %(skus)s::text[], %(warehouses)s::text[], %(quantities)s::int[], %(versions)s::bigint[]
     ) AS part (sku, warehouse, quantity, version)
+), locked AS (
+    SELECT s.ctid AS place, part.quantity
+    FROM part JOIN inventory.stock s ON s.sku = part.sku AND s.warehouse = part.warehouse
+    WHERE s.version = part.version AND s.on_hand - s.reserved - s.safety_stock >= part.quantity
+    ORDER BY s.sku, s.warehouse
+    FOR NO KEY UPDATE OF s
 ), taken AS (
     UPDATE inventory.stock s
-    SET reserved = s.reserved + part.quantity,
+    SET reserved = s.reserved + locked.quantity,
         reason = 'reserve', reference = %(reference)s, caused_by = %(caller)s
-    FROM part
-    WHERE s.sku = part.sku AND s.warehouse = part.warehouse AND s.version = part.version
-        AND s.on_hand - s.reserved - s.safety_stock >= part.quantity
-    RETURNING s.sku, s.warehouse, part.quantity, s.version
+    FROM locked
+    WHERE s.ctid = locked.place
+    RETURNING s.sku, s.warehouse, locked.quantity, s.version
 ), held AS (
     SELECT clock_timestamp() AS at,
         CASE WHEN count(*) = cardinality(%(skus)s::text[])
@@ -183,10 +193,11 @@ WITH closed AS (
 )
 SELECT answer FROM answer
 
--- Holds that are due and that no other worker has in hand, the longest due first.
+-- Holds that are due and that no other worker has in hand, the longest due first. Those of flash
+-- sales end otherwise (`flash_due`): their units go back to the sale.
 -- name: expiry_due
 SELECT id FROM inventory.reservation
-WHERE status = 'held' AND held_until <= statement_timestamp()
+WHERE status = 'held' AND held_until <= statement_timestamp() AND strategy <> 'redis'
 ORDER BY held_until
 LIMIT %(rows)s
 FOR NO KEY UPDATE SKIP LOCKED

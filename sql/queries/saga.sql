@@ -1,18 +1,38 @@
 -- What takes checkouts in, carries them on and shows them, as the application's role.
 
 -- A command that came before, in whatever order and however often, leaves everything as it is.
--- name: accept_checkout
-WITH first AS (
+-- Always in the order of ids: two batches with the same commands do not wait for each other.
+-- name: accept_checkouts
+WITH came AS (
+    SELECT DISTINCT ON (id) id, reference, command
+    FROM unnest(%(ids)s::uuid[], %(references)s::text[], %(commands)s::text[])
+        WITH ORDINALITY AS c (id, reference, command, number)
+    ORDER BY id, number
+), first AS (
     INSERT INTO inventory.processed_event (event_id, consumer)
-    VALUES (%(id)s::uuid::text, 'checkout')
+    SELECT id::text, 'checkout' FROM came ORDER BY id
     ON CONFLICT DO NOTHING
     RETURNING event_id
 )
 INSERT INTO inventory.saga (id, reference, command, steps, status)
-SELECT event_id::uuid, %(reference)s::text, %(command)s::jsonb, %(steps)s::jsonb,
-    %(status)s::text
-FROM first
+SELECT id, reference, command::jsonb, %(steps)s::jsonb, %(status)s::text
+FROM came
+JOIN first ON first.event_id = came.id::text
+ORDER BY id
 ON CONFLICT (id) DO NOTHING
+
+-- Which of these commands, counted from 0, came under the id of another one.
+-- name: contradicting_checkouts
+SELECT (came.number - 1)::int AS number
+FROM unnest(%(ids)s::uuid[], %(commands)s::text[]) WITH ORDINALITY AS came (id, command, number)
+JOIN inventory.saga s ON s.id = came.id
+WHERE s.command <> came.command::jsonb
+ORDER BY came.number
+
+-- How many have not ended, as far as that matters.
+-- name: count_open_sagas
+SELECT count(*)::int AS open
+FROM (SELECT FROM inventory.saga WHERE ended_at IS NULL LIMIT %(most)s::int) AS counted
 
 -- Who claims raises the version: what the one before still writes comes to nothing.
 -- name: claim_sagas

@@ -14,6 +14,11 @@ SELECT on_hand, reserved FROM inventory.stock WHERE sku = %(sku)s AND warehouse 
 -- name: simulate_forget_keys
 DELETE FROM inventory.idempotency_key WHERE caller = %(caller)s
 
+-- A sale stays in the books: what it held is free again.
+-- name: simulate_forget_holds
+UPDATE inventory.flash_sale SET returned = returned + held, held = 0
+WHERE sku = %(sku)s AND held > 0
+
 -- name: simulate_forget_reservations
 DELETE FROM inventory.reservation WHERE caller = %(caller)s
 

@@ -36,6 +36,7 @@ MEMORY = MappingProxyType(
         # more after the next 100,000: the allocator keeps them.
         "auditor": Bound(400, 300),
         "guardian": Bound(150, 50),
+        "reservations": Bound(150, 50),
     }
 )
 

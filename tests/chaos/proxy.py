@@ -215,7 +215,9 @@ class Proxy:
 
 #: Parts that connect to others. Looking through all processes, and the broker's thousands of files,
 #: took so long that clients gave up and came again, faster than they were told apart.
-_CLIENTS = frozenset({"availability", "ledger", "auditor", "guardian", "connect"})
+_CLIENTS = frozenset(
+    {"availability", "ledger", "auditor", "guardian", "reservations", "checkout", "connect"}
+)
 
 
 def holder(port: int) -> str:

@@ -15,7 +15,7 @@ from random import Random
 import orjson
 import psycopg
 
-from bench.load import _parameters
+from bench.sellers import move_parameters
 from bench.workload import Kind, Transaction, WorkloadPlan
 from sql.queries import load_queries
 from tests.polling import eventually
@@ -171,7 +171,7 @@ class _Lane:
             return False
         try:
             with connection.transaction():
-                changes = connection.execute(_MOVE_STOCK, _parameters(transaction)).rowcount
+                changes = connection.execute(_MOVE_STOCK, move_parameters(transaction)).rowcount
                 if cycle:
                     changes += self._cycle(connection, transaction.reference)
                 if changes:

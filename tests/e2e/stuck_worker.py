@@ -13,7 +13,8 @@ from health.logs import configure_logging
 from inventory.settings import load_settings
 from stream.delivery import BatchConsumer
 from stream.inbox import Batch
-from stream.worker import Parts, Work, ledger_work, run_worker
+from stream.parts import Parts, Work
+from stream.worker import ledger_work, run_worker
 
 
 class StuckAgent:
@@ -24,8 +25,8 @@ class StuckAgent:
         raise AssertionError("nobody sets it")
 
 
-def stuck_work(parts: Parts) -> Work:
-    return ledger_work(parts)._replace(agent=StuckAgent())
+async def stuck_work(parts: Parts) -> Work:
+    return (await ledger_work(parts))._replace(agent=StuckAgent())
 
 
 async def never_fetch(_consumer: BatchConsumer, _fetcher: object) -> None:

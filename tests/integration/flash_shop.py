@@ -1,5 +1,6 @@
 """A flash sale with a Redis and a database of its own, and ways to look at both."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from redis.asyncio import Redis
 from inventory.settings import Settings
 from reservations.basket import Granted, Line, Reserve
 from reservations.flash import FlashSales
-from reservations.flash.counter import keys_of, open_redis
+from reservations.flash.counter import CONNECTIONS, keys_of, open_redis
 from reservations.flash.settler import Settler
 from reservations.pool import open_pool
 from tests.database import as_role
@@ -101,4 +102,6 @@ async def shop(settings: Settings, database: str, *, size: int = 8) -> AsyncIter
         open_pool(as_role(database, "stockwire_app"), size=size) as pool,
     ):
         await redis.flushdb()
+        # All connections are there before the first buyer comes: none has a head start.
+        await asyncio.gather(*(redis.ping() for _ in range(CONNECTIONS)))
         yield Shop(pool, redis, FlashSales(pool, redis))

@@ -5,6 +5,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from redis import Redis
 
+from bench.expiry import Due
 from bench.pgbench import run_pgbench
 from bench.reservations import Sizes, Spread, reservation_figures, script
 from inventory.errors import Outage
@@ -25,7 +26,9 @@ def database(stack, settings):
 
 
 def test_every_strategy_and_pgbench_are_measured_in_one_run(database, settings):
-    sizes = Sizes(pool=2, clients=4, seconds=1, skus=20)
+    sizes = Sizes(
+        pool=2, other_pools=(1,), clients=4, seconds=1, skus=20, due=Due(holds=300, seconds=1)
+    )
     said = []
     figures = list(reservation_figures(database, str(settings.redis_url), sizes, said.append))
     rates = {(f.scenario, f.name): f.value for f in figures if f.unit == "requests/s"}
@@ -36,10 +39,13 @@ def test_every_strategy_and_pgbench_are_measured_in_one_run(database, settings):
         "redis",
     }
     assert all(rate is not None and rate > 0 for rate in rates.values())
-    assert sum("20 SKUs" in scenario for scenario, _ in rates) == 3
-    assert sum("one hot SKU" in scenario for scenario, _ in rates) == 3
+    assert sum("20 SKUs" in scenario for scenario, _ in rates) == 6
+    assert sum("one hot SKU" in scenario for scenario, _ in rates) == 5
+    assert sum("pool of 1," in scenario for scenario, _ in rates) == 4
     assert all(f.value for f in figures if f.name.endswith("p99"))
-    assert [f.target for f in figures if f.target] == ["≥ 60 %", "≥ 5 ×"]
+    targets = ["≥ 60 %", "≥ 5 ×", "≤ 1,000 ms", "≤ 1,000 ms"]
+    assert [f.target for f in figures if f.target] == targets
+    assert all(f.value for f in figures if "holds due" in f.scenario)
     # What pgbench did is what the service does: one of each for each reservation.
     with psycopg.connect(database) as connection:
         counts = connection.execute(
@@ -52,7 +58,8 @@ def test_every_strategy_and_pgbench_are_measured_in_one_run(database, settings):
         held = connection.execute("SELECT count(*) FROM inventory.reservation").fetchone()[0]
     reservations, keys, lines, events = counts
     assert reservations == keys > 0
-    assert lines == events == held
+    # Those that are to end are put there without being told.
+    assert lines == held == events + 600
 
 
 def test_what_pgbench_says_against_it_is_told(database):

@@ -2,11 +2,14 @@
 
 import asyncio
 from collections import Counter
+from contextlib import ExitStack
 from uuid import uuid4
 
 import orjson
 import pytest
+from pydantic import RedisDsn
 
+from inventory.errors import Outage
 from reservations.basket import Closed, Granted, Reason, Refused, Reserve
 from reservations.events import read_event
 from reservations.flash import FlashSales
@@ -14,6 +17,8 @@ from reservations.flash.counter import GROUP, keys_of
 from reservations.flash.guard import FlashGuard
 from reservations.flash.settler import Settler
 from tests.integration.flash_shop import Shop, shop, want
+from tests.integration.own_redis import own_redis
+from tests.keeper_world import free_port
 
 pytestmark = pytest.mark.integration
 
@@ -130,9 +135,9 @@ class TestGrant:
 
         run(story)
 
-    @pytest.mark.parametrize(("buyers", "units"), [(500, 1), (2000, 100)])
-    def test_as_many_buyers_win_as_there_are_units(self, run, buyers, units):
-        async def story(shop: Shop):
+    @pytest.mark.parametrize(("buyers", "units", "repeats"), [(500, 1, 20), (2000, 100, 1)])
+    def test_as_many_buyers_win_as_there_are_units(self, run, buyers, units, repeats):
+        async def once(shop: Shop):
             sku = await shop.opened(units + 7, units)
             stop = asyncio.Event()
             settlers = [
@@ -161,6 +166,11 @@ class TestGrant:
             assert outcomes == {Closed: units}
             assert await shop.quantities(sku) == (7, 0)
             await shop.sound(sku)
+            await shop.sales.close(sku, caller="shop")
+
+        async def story(shop: Shop):
+            for _ in range(repeats):
+                await once(shop)
 
         run(story)
 
@@ -212,7 +222,10 @@ class TestEnds:
                 while await shop.left(sku) != 4:
                     for settler in settlers:
                         settler._kept_house = float("-inf")
-                    await asyncio.gather(*(settler.step() for settler in settlers))
+                    await asyncio.gather(
+                        *(settler.step() for settler in settlers),
+                        *(shop.sales.expire_due() for _ in range(3)),
+                    )
             assert await shop.statuses(sku) == {"expired": 3}
             for each in (settled, lying):
                 answer = await shop.sales.confirm(
@@ -221,6 +234,18 @@ class TestEnds:
                 assert reason(answer) is Reason.EXPIRED
             assert await shop.quantities(sku) == (4, 4)
             await shop.sound(sku)
+
+        run(story)
+
+    def test_ordinary_expiry_leaves_them_to_the_sale(self, run):
+        async def story(shop: Shop):
+            sku = await shop.opened(2)
+            await shop.granted(sku, "a", hold_seconds=0.001)
+            await shop.settle(sku)
+            assert await shop.sales._reservations.expire_due() == 0
+            assert await shop.sales.expire_due() == 1
+            assert await shop.left(sku) == 2
+            assert await shop.quantities(sku) == (2, 2)
 
         run(story)
 
@@ -314,6 +339,46 @@ class TestLoss:
 
         run(story)
 
+    def test_nothing_is_sold_twice_when_the_server_itself_dies(self, settings, database, tmp_path):
+        """It is gone while hundreds ask, and comes back with nothing."""
+        units, port = 60, free_port()
+        away = settings.model_copy(update={"redis_url": RedisDsn(f"redis://127.0.0.1:{port}/0")})
+
+        async def buyer(shop: Shop, sku: str, name: str):
+            while True:
+                try:
+                    answer = await shop.sales.reserve(want(sku, name))
+                    if isinstance(answer, Refused):
+                        return answer.reason
+                    return await shop.sales.confirm(
+                        answer.reservation, caller="web", key=f"{answer.reservation}"
+                    )
+                except Outage:
+                    # Under the same key, as everybody is told to.
+                    await asyncio.sleep(0.02)
+
+        async def story():
+            with ExitStack() as servers:
+                servers.enter_context(own_redis(tmp_path, port))
+                async with shop(away, database) as opened:
+                    sku = await opened.opened(units)
+                    buyers = [
+                        asyncio.create_task(buyer(opened, sku, f"b{n}")) for n in range(3 * units)
+                    ]
+                    await asyncio.wait(buyers, return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.to_thread(servers.close)
+                    assert not all(buyer.done() for buyer in buyers), "it died too late"
+                    await asyncio.to_thread(servers.enter_context, own_redis(tmp_path, port))
+                    answers = await asyncio.gather(*buyers)
+                    sold = sum(isinstance(answer, Closed) for answer in answers)
+                    await opened.settle(sku)
+                    held = (await opened.statuses(sku)).get("held", 0)
+                    assert sold + held + await opened.left(sku) == units
+                    assert await opened.quantities(sku) == (units - sold, units - sold)
+                    await opened.sound(sku)
+
+        asyncio.run(asyncio.wait_for(story(), 120))
+
     def test_a_loss_is_noticed_by_the_worker_too_and_a_hold_of_it_comes_back(self, run):
         async def story(shop: Shop):
             sku = await shop.opened(3)
@@ -376,6 +441,45 @@ class TestLoss:
             await shop.settle(sku)
             assert await shop.left(sku) == 0
             for grant in early:
+                answer = await shop.sales.confirm(
+                    grant.reservation, caller="web", key=f"c{grant.reservation}"
+                )
+                assert isinstance(answer, Closed)
+            await shop.sound(sku)
+
+        run(story)
+
+    def test_a_counter_of_an_earlier_epoch_sells_nothing_any_more(self, run):
+        async def story(shop: Shop):
+            sku = await shop.opened(2)
+            names = keys_of(sku)
+            older = {name: await shop.redis.dump(name) for name in names}
+            await shop.redis.flushdb()
+            winners = [await shop.granted(sku, f"w{n}") for n in range(2)]
+            await shop.settle(sku)
+
+            async def restore():
+                for name in names:
+                    await shop.redis.delete(name)
+                    if older[name] is not None:
+                        await shop.redis.restore(name, 0, older[name])
+
+            await restore()
+            assert await shop.left(sku) == 2
+            refused = await shop.sales.reserve(want(sku, "known"))
+            assert reason(refused) is Reason.INSUFFICIENT
+            assert await shop.left(sku) == 0
+            # A process that has just started does not know; what it promises is not confirmed.
+            await restore()
+            fresh = FlashSales(shop.pool, shop.redis)
+            promised = await fresh.reserve(want(sku, "unknown"))
+            assert isinstance(promised, Granted)
+            answer = await fresh.confirm(promised.reservation, caller="web", key=f"p/{sku}")
+            assert reason(answer) is Reason.UNKNOWN_RESERVATION
+            await shop.settler().step()
+            assert reason(await fresh.reserve(want(sku, "later"))) is Reason.INSUFFICIENT
+            await shop.settle(sku)
+            for grant in winners:
                 answer = await shop.sales.confirm(
                     grant.reservation, caller="web", key=f"c{grant.reservation}"
                 )

@@ -31,7 +31,8 @@ class DiesBeforeAcknowledging(Settler):
 
 def machine(settings, database):  # noqa: C901 - one class, in a closure
     class FlashSale(RuleBasedStateMachine):
-        grants = Bundle("grants")
+        #: All that asked: who is granted does not depend on the examples alone.
+        buyers = Bundle("buyers")
 
         def __init__(self):
             super().__init__()
@@ -40,7 +41,8 @@ def machine(settings, database):  # noqa: C901 - one class, in a closure
             self.shop = self.run(self.opening.__aenter__())
             self.sku = self.run(self.shop.opened(ON_HAND, ALLOTTED))
             self.confirmed = 0
-            self.buyers = 0
+            self.asked = 0
+            self.granted: dict[int, Granted] = {}
             self.kept: list[dict] = []
             self.done: set = set()
 
@@ -58,25 +60,30 @@ def machine(settings, database):  # noqa: C901 - one class, in a closure
             self.run(self.opening.__aexit__(None, None, None))
             self.runner.close()
 
-        @rule(target=grants, units=st.lists(st.integers(1, 3), min_size=1, max_size=5))
+        @rule(target=buyers, units=st.lists(st.integers(1, 3), min_size=1, max_size=5))
         def buy(self, units):
             """Several at once."""
-            first = self.buyers
-            self.buyers += len(units)
+            numbers = range(self.asked, self.asked + len(units))
+            self.asked += len(units)
 
             async def all_of_them():
                 return await asyncio.gather(
                     *(
-                        self.shop.sales.reserve(want(self.sku, f"b{first + n}", q))
-                        for n, q in enumerate(units)
+                        self.shop.sales.reserve(want(self.sku, f"b{number}", quantity))
+                        for number, quantity in zip(numbers, units, strict=True)
                     )
                 )
 
-            answers = self.run(all_of_them())
-            return multiple(*(a for a in answers if isinstance(a, Granted)))
+            for number, answer in zip(numbers, self.run(all_of_them()), strict=True):
+                if isinstance(answer, Granted):
+                    self.granted[number] = answer
+            return multiple(*numbers)
 
-        @rule(grant=grants)
-        def confirm(self, grant):
+        @rule(buyer=buyers)
+        def confirm(self, buyer):
+            grant = self.granted.get(buyer)
+            if grant is None:
+                return
             answer = self.run(
                 self.shop.sales.confirm(
                     grant.reservation, caller="web", key=f"c{grant.reservation}"
@@ -86,8 +93,11 @@ def machine(settings, database):  # noqa: C901 - one class, in a closure
                 self.done.add(grant.reservation)
                 self.confirmed += grant.held[0].quantity
 
-        @rule(grant=grants)
-        def release(self, grant):
+        @rule(buyer=buyers)
+        def release(self, buyer):
+            grant = self.granted.get(buyer)
+            if grant is None:
+                return
             answer = self.run(
                 self.shop.sales.release(
                     grant.reservation, caller="web", key=f"r{grant.reservation}"
@@ -98,8 +108,12 @@ def machine(settings, database):  # noqa: C901 - one class, in a closure
                 Reason.UNKNOWN_RESERVATION,
             )
 
-        @rule(grant=grants)
-        def becomes_due(self, grant):
+        @rule(buyer=buyers)
+        def becomes_due(self, buyer):
+            grant = self.granted.get(buyer)
+            if grant is None:
+                return
+
             async def due():
                 async with self.shop.pool.connection() as connection:
                     await connection.execute(
@@ -167,7 +181,7 @@ def machine(settings, database):  # noqa: C901 - one class, in a closure
             async def back():
                 names = keys_of(self.sku)
                 before = {name: await self.shop.redis.dump(name) for name in names}
-                await self.shop.sales.reserve(want(self.sku, f"b{self.buyers}"))
+                await self.shop.sales.reserve(want(self.sku, f"b{self.asked}"))
                 await self.shop.settle(self.sku)
                 for name, value in before.items():
                     await self.shop.redis.delete(name)
@@ -175,7 +189,7 @@ def machine(settings, database):  # noqa: C901 - one class, in a closure
                         await self.shop.redis.restore(name, 0, value)
 
             self.run(back())
-            self.buyers += 1
+            self.asked += 1
 
         @invariant()
         def never_oversold(self):

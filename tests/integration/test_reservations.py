@@ -13,6 +13,7 @@ from reservations.events import Adjusted, ReservationFailed, Reserved, Transferr
 from reservations.pool import open_pool
 from reservations.service import Reservations
 from reservations.strategies.taker import Locking
+from reservations.strategies.taking import Attempt
 from tests.database import as_role
 from tests.reservation_world import (
     assert_sound,
@@ -98,6 +99,21 @@ def test_safety_stock_is_not_sold(shop, strategy, locking):
     refused, granted = run(shop, work)
     assert refused == Refused(Reason.INSUFFICIENT, (Short("A", 3, 2),))
     assert isinstance(granted, Granted)
+
+
+@pytest.mark.parametrize(("strategy", "locking"), WAYS)
+def test_a_sku_may_be_any_text(shop, strategy, locking):
+    skus = ['a"b', "c\\d", "{e,f}", "NULL", "null", " g ", "ü%s", "'", "{", '\\"', ",", "h\ni"]
+    put(shop, [(sku, "W1", 1) for sku in skus])
+
+    async def work(service):
+        ask = basket(*((sku, 1) for sku in skus), warehouses=("W1", 'W"2'))
+        return await service.reserve(ask, strategy, locking=locking)
+
+    granted = run(shop, work)
+    assert isinstance(granted, Granted)
+    assert sorted(held.sku for held in granted.held) == sorted(skus)
+    assert set(units(shop).values()) == {(1, 1)}
 
 
 @pytest.mark.parametrize(("strategy", "locking"), WAYS)
@@ -284,21 +300,50 @@ def test_a_basket_may_have_two_hundred_lines(shop, strategy, locking):
     assert set(units(shop).values()) == {(0, 0), (1, 0)}
 
 
-@pytest.mark.parametrize("locking", [Locking.TIMEOUT, Locking.NOWAIT])
-def test_rows_that_others_keep_locked_are_a_conflict_after_the_patience(shop, locking):
+@pytest.mark.parametrize(("strategy", "locking"), WAYS)
+def test_rows_that_others_keep_locked_are_a_conflict_after_the_patience(shop, strategy, locking):
     put(shop, [("A", "W1", 5)])
     ask = basket(("A", 1))
 
     async def work(service):
         with psycopg.connect(shop) as other:
             other.execute("SELECT FROM inventory.stock FOR UPDATE")
-            refused = await service.reserve(ask, Strategy.PESSIMISTIC, locking=locking)
+            refused = await service.reserve(ask, strategy, locking=locking)
+        retries = service.tally.retries
         # A conflict is not kept: the same key may be tried again.
-        return refused, await service.reserve(ask, Strategy.PESSIMISTIC, locking=locking)
+        return refused, retries, await service.reserve(ask, strategy, locking=locking)
 
-    refused, granted = run(shop, work, patience=0.3)
+    refused, retries, granted = run(shop, work, patience=0.3, lock_seconds=0.3)
     assert refused == Refused(Reason.CONFLICT)
     assert isinstance(granted, Granted)
+    if locking is Locking.TIMEOUT:
+        # Who has waited as long as the patience lasts, is not made to wait again.
+        assert retries == 0
+
+
+def test_who_is_overtaken_each_time_is_served_at_last(shop, monkeypatch):
+    """Somebody changes the row behind each look; only a lock keeps them out."""
+    put(shop, [("A", "W1", 5)])
+    choose = Attempt.choose
+    with psycopg.connect(shop, autocommit=True) as other:
+
+        def overtaken(attempt, rows):
+            other.execute(
+                "UPDATE inventory.stock SET incoming = incoming + 1 WHERE ctid IN "
+                "(SELECT ctid FROM inventory.stock FOR NO KEY UPDATE SKIP LOCKED)"
+            )
+            return choose(attempt, rows)
+
+        monkeypatch.setattr(Attempt, "choose", overtaken)
+
+        async def work(service):
+            granted = await service.reserve(basket(("A", 3)))
+            return granted, service.tally.retries, await service.reserve(basket(("A", 3)))
+
+        granted, retries, short = run(shop, work, patience=0.2)
+    assert isinstance(granted, Granted)
+    assert retries > 1
+    assert short == Refused(Reason.INSUFFICIENT, (Short("A", 3, 2),))
 
 
 def test_locked_rows_are_left_out_where_another_warehouse_has_enough(shop):

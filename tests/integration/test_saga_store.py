@@ -81,6 +81,45 @@ def test_a_command_begins_one_saga_however_often_it_comes(sagas, database):
     sagas(scenario)
 
 
+def test_what_was_accepted_is_remembered_without_its_saga(sagas, database):
+    async def scenario(pool):
+        rows, command = Sagas(pool), a_command()
+        await rows.accept(command)
+        with psycopg.connect(database) as connection:
+            connection.execute("DELETE FROM inventory.saga")
+        await rows.accept(command)
+        assert await rows.latest() == []
+
+    sagas(scenario)
+
+
+def test_batches_are_taken_in_whole_once_and_in_any_order(sagas):
+    async def scenario(pool):
+        rows, commands = Sagas(pool), [a_command() for _ in range(200)]
+        batches = [[*commands, *commands[:9]], commands[::-1], commands[100:], commands[:100]]
+        answers = await asyncio.gather(*(rows.accept(*batch) for batch in batches * 2))
+        assert answers == [[]] * 8
+        assert {listed.saga.id for listed in await rows.latest(most=300)} == {
+            command.saga for command in commands
+        }
+        assert await rows.count_open(1_000) == 200
+        assert await rows.count_open(7) == 7
+
+    sagas(scenario)
+
+
+def test_another_command_under_the_same_id_is_not_accepted(sagas):
+    async def scenario(pool):
+        rows, command, fine = Sagas(pool), a_command(), a_command()
+        other = command.model_copy(update={"amount_minor": 1})
+        assert await rows.accept(command, other) == [other]
+        assert await rows.accept(other, fine, command) == [other]
+        found = {listed.saga.command.amount_minor for listed in await rows.latest()}
+        assert found == {command.amount_minor, fine.amount_minor}
+
+    sagas(scenario)
+
+
 def test_a_command_of_whatever_text_is_stored_as_it_came(sagas):
     async def scenario(pool):
         rows, command = Sagas(pool), a_command(sku='{"%(x)s"} \\u00e9 \\\\ ü ☃', ship_to="'\n\t\\")

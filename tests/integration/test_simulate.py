@@ -36,9 +36,13 @@ def run(database, settings, rush: Rush, *ways: Way, pool_size: int = 8) -> list[
 def traces(database) -> list[tuple]:
     """What a run has left behind in the tables that it writes to."""
     with psycopg.connect(database) as connection:
+        tables = ("stock", "reservation", "reservation_line", "idempotency_key", "flash_hold")
         return [
-            connection.execute(f"SELECT count(*) FROM inventory.{table}").fetchone()
-            for table in ("stock", "reservation", "reservation_line", "idempotency_key")
+            *(
+                connection.execute(f"SELECT count(*) FROM inventory.{table}").fetchone()
+                for table in tables
+            ),
+            connection.execute("SELECT sum(held) FROM inventory.flash_sale").fetchone(),
         ]
 
 
@@ -83,7 +87,9 @@ def test_more_units_than_buyers_leave_nobody_refused(database, settings):
 
 
 def test_nothing_is_left_behind_also_when_it_fails(database, settings, monkeypatch):
+    run(database, settings, Rush(20, 5, within=0), Way.REDIS)
     before = traces(database)
+    assert before[-1] == (0,)
     run(database, settings, Rush(20, 5, within=0), *WAYS)
     assert traces(database) == before
 

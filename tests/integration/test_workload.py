@@ -7,7 +7,10 @@ import psycopg
 import pytest
 
 from bench.load import bulk_update, run, seed_catalogue
+from bench.oversold import Overpromised, watching_oversold
+from bench.sellers import Through
 from bench.workload import Kind, WorkloadPlan
+from inventory.errors import Outage
 from sql.migrate import migrate
 from sql.queries import load_queries
 from tests.database import as_role, fresh_database
@@ -28,7 +31,8 @@ def database(stack, settings) -> Iterator[str]:
 def connection(database) -> Iterator[psycopg.Connection]:
     """A connection to a catalogue as seeded."""
     with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute("DELETE FROM inventory.stock")
+        for table in ("stock", "reservation", "idempotency_key", "outbox"):
+            connection.execute(f"DELETE FROM inventory.{table}")
         assert seed_catalogue(database, skus=60, warehouses=3) == 180
         yield connection
 
@@ -165,3 +169,117 @@ def test_a_bulk_update_is_one_transaction(connection, database):
     ).fetchone()
     assert (rows, transactions) == (100, 1)
     assert bulk_update(database, 1_000_000) == 180
+
+
+#: Rows that the write side has said to have changed.
+CHANGED = (
+    "SELECT coalesce(sum(jsonb_array_length(answer -> 'units')), 0) FROM inventory.idempotency_key"
+)
+
+
+def scalar(connection, query):
+    return connection.execute(query).fetchone()[0]
+
+
+def test_a_load_through_reservations_says_what_it_has_changed(connection, database):
+    plan = WorkloadPlan(skus=6, warehouses=3, hot_share=0.6)
+    report = run(database, plan, max_transactions=800, connections=2, through=Through.RESERVATIONS)
+    assert set(report.by_kind) == set(Kind)
+    assert report.orders_granted == report.by_kind[Kind.ORDER] > 0
+    assert report.changes == scalar(connection, CHANGED)
+    events = connection.execute("SELECT type, count(*) FROM inventory.outbox GROUP BY type")
+    told = dict(events.fetchall())
+    assert told["inventory.reserved"] == report.orders_granted
+    assert told["inventory.confirmed"] == report.by_kind[Kind.SHIPMENT]
+    assert told["inventory.released"] == report.by_kind[Kind.CANCELLATION]
+    assert told["stock.transferred"] == report.by_kind[Kind.TRANSFER]
+    assert told["stock.adjusted"] == report.by_kind[Kind.RECEIPT] + report.by_kind[Kind.COUNT]
+    held = (
+        "SELECT coalesce(sum(quantity), 0) FROM inventory.reservation_line l "
+        "JOIN inventory.reservation r ON r.id = l.reservation WHERE r.status = 'held'"
+    )
+    reserved = scalar(connection, "SELECT sum(reserved) FROM inventory.stock")
+    assert scalar(connection, held) == reserved > 0
+    with watching_oversold(database) as watch:
+        assert watch.rows() == []
+
+
+def test_the_same_plan_sells_again_through_reservations(connection, database):
+    plan = WorkloadPlan(skus=60, warehouses=3)
+    first, again = (
+        run(database, plan, max_transactions=60, connections=1, through=Through.RESERVATIONS)
+        for _ in range(2)
+    )
+    assert first.transactions == again.transactions == 60
+    made = scalar(connection, "SELECT count(*) FROM inventory.reservation")
+    assert made == first.orders_granted + again.orders_granted
+
+
+def test_a_basket_that_is_sold_out_is_refused_and_no_error(connection, database):
+    connection.execute("UPDATE inventory.stock SET on_hand = 0")
+    # Longer than the orders that are left open: the first of them would be shipped.
+    report = run(database, PLAN, max_transactions=300, connections=1, through=Through.RESERVATIONS)
+    assert report.orders_refused > 100
+    assert report.refused > report.orders_refused
+    assert report.by_kind[Kind.SHIPMENT] <= report.orders_granted
+    assert report.changes == scalar(connection, CHANGED)
+
+
+def test_what_is_oversold_is_seen_in_the_rows_themselves(connection, database):
+    run(database, PLAN, max_transactions=40, connections=1, through=Through.RESERVATIONS)
+    sku, warehouse, reserved, on_hand = connection.execute(
+        "SELECT sku, warehouse, reserved, on_hand FROM inventory.stock WHERE reserved > 1 LIMIT 1"
+    ).fetchone()
+    where = "WHERE sku = %s AND warehouse = %s"
+    with watching_oversold(database) as watch:
+        assert watch.units() == 0
+        # Somebody else has overwritten what was reserved: the same units can be sold again.
+        connection.execute(f"UPDATE inventory.stock SET reserved = 1 {where}", (sku, warehouse))
+        assert watch.rows() == [Overpromised(sku, warehouse, on_hand, 1, reserved)]
+        # More is reserved than there is.
+        connection.execute(
+            f"UPDATE inventory.stock SET reserved = %s, on_hand = 0 {where}",
+            (reserved, sku, warehouse),
+        )
+        assert watch.rows() == [Overpromised(sku, warehouse, 0, reserved, reserved)]
+
+
+def test_a_load_through_reservations_ends_when_it_is_told_to(connection, database):
+    stop = threading.Event()
+
+    def on_commit(report):
+        if report.orders_granted == 5:
+            stop.set()
+
+    report = run(
+        database,
+        PLAN,
+        duration=60,
+        connections=3,
+        through=Through.RESERVATIONS,
+        stop=stop,
+        on_commit=on_commit,
+    )
+    assert report.orders_granted >= 5
+    assert report.seconds < 30
+
+
+def test_a_load_that_loses_postgres_says_so(connection, database):
+    connection.execute("SET ROLE NONE")
+
+    def on_commit(report):
+        if report.transactions == 5:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND application_name = 'workload' LIMIT 1"
+            )
+
+    with pytest.raises(Outage, match="Postgres does not take the work"):
+        run(
+            database,
+            PLAN,
+            duration=60,
+            connections=2,
+            through=Through.RESERVATIONS,
+            on_commit=on_commit,
+        )

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from bench.load import LoadReport
+from bench.lane import LoadReport
 from bench.workload import Kind
 from cli.load import summary, to_json
 
@@ -13,7 +13,15 @@ from cli.load import summary, to_json
 @pytest.fixture
 def report():
     kinds = Counter({Kind.ORDER: 2, Kind.RECEIPT: 1})
-    return LoadReport(transactions=3, changes=5_000, refused=1, seconds=2.5, by_kind=kinds)
+    return LoadReport(
+        transactions=3,
+        changes=5_000,
+        refused=1,
+        seconds=2.5,
+        orders_granted=2,
+        orders_refused=1,
+        by_kind=kinds,
+    )
 
 
 def test_a_run_is_one_sentence(report):
@@ -30,6 +38,8 @@ def test_a_run_is_one_line_of_json(report):
         "transactions": 3,
         "changes": 5_000,
         "refused": 1,
+        "orders_granted": 2,
+        "orders_refused": 1,
         "seconds": 2.5,
         "changes_per_second": 2_000,
         "by_kind": {"order": 2, "receipt": 1},

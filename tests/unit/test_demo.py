@@ -9,12 +9,22 @@ import pytest
 from rich.console import Console
 
 from audit.report import AuditReport, PlaceReport
+from bench.lane import LoadReport
 from bench.latencies import LatencySummary
-from bench.load import LoadReport
 from bench.observers import Report
+from bench.oversold import Overpromised
 from bench.policy_edits import PolicyEdit
 from bench.workload import WorkloadPlan
-from cli.demo import HOT_SHARE, HOT_UNITS, WAREHOUSES, Demo, next_commands, verdict
+from cli.demo import (
+    HOT_SHARE,
+    HOT_UNITS,
+    LANES,
+    RATE,
+    WAREHOUSES,
+    Demo,
+    next_commands,
+    verdict,
+)
 from cli.demo_view import Frame, edit_line, line, milliseconds, table
 from inventory.settings import Settings
 
@@ -38,7 +48,13 @@ def audit(drift):
 def frame():
     return Frame(
         seconds=30,
-        load=LoadReport(transactions=5_600, changes=10_000, seconds=10.0),
+        load=LoadReport(
+            transactions=5_600,
+            changes=10_000,
+            seconds=10.0,
+            orders_granted=2_310,
+            orders_refused=12,
+        ),
         report=Report({"redis": FAST, "web": FAST, "erp": SILENT}, watched={"web": 812}),
         hot_sku="SKU-00001",
         units={"redis": 810, "web": 812},
@@ -58,6 +74,31 @@ def test_a_slow_percentile_fails_it():
     assert verdict(audit(drift=0), {"redis": FAST, "erp": latency(1200.0)}) == [
         "p99 of erp is 1,200 ms, over 1,000 ms"
     ]
+
+
+def test_a_unit_that_was_oversold_fails_it():
+    rows = [Overpromised(f"SKU-{n}", "WH-1", on_hand=3, reserved=5, held=5) for n in range(7)]
+    assert verdict(audit(drift=0), {"redis": FAST}, rows[:1]) == [
+        "oversold 2 units of SKU-0 in WH-1: 3 on hand, 5 reserved, 5 held"
+    ]
+    assert verdict(audit(drift=0), {"redis": FAST}, rows)[-1] == "oversold 2 more rows"
+
+
+@pytest.mark.parametrize(
+    ("on_hand", "reserved", "held", "units"),
+    [(3, 5, 5, 2), (20, 20, 144, 124), (20, 3, 5, 2), (0, 1, 0, 1)],
+    ids=["more than there is", "lost updates", "not set aside", "held by nobody"],
+)
+def test_what_is_promised_and_not_there_is_oversold(on_hand, reserved, held, units):
+    assert Overpromised("S", "W", on_hand, reserved, held).units == units
+
+
+def test_the_table_and_the_log_say_what_is_oversold(frame):
+    console = Console(width=100)
+    with console.capture() as captured:
+        console.print(table(replace(frame, oversold=3)))
+    assert "12 refused, 3 oversold" in captured.get()
+    assert "12 refused, 3 oversold |" in line(replace(frame, oversold=3))
 
 
 def test_a_channel_that_was_told_nothing_fails_it():
@@ -92,13 +133,15 @@ def test_the_table_shows_every_place_and_what_is_left(frame):
     assert "812" in rows["web"]
     assert rows["erp"][3] == "0"
     assert "stockwire-availability 1,204, stockwire-ledger 0" in shown
+    assert "orders: 2,310 granted, 12 refused, 0 oversold" in shown
 
 
 def test_a_log_gets_one_plain_line(frame):
     text = line(frame)
     assert "\n" not in text
     assert text.startswith(
-        "10 of 30 s: 560 commits/s, 1,000 changes/s | p50/p99: redis 9.8 ms/31.0 ms"
+        "10 of 30 s: 560 commits/s, 1,000 changes/s | orders: 2,310 granted, 12 refused, "
+        "0 oversold | p50/p99: redis 9.8 ms/31.0 ms"
     )
     assert text.endswith("SKU-00001 810 left")
 
@@ -147,13 +190,16 @@ def test_elsewhere_the_commands_have_their_whole_path(monkeypatch, tmp_path):
     assert next_commands(Settings(), "S")[0].startswith(str(Path(sys.executable).parent))
 
 
-def test_the_hot_sku_is_nearly_sold_out_at_the_end_and_not_long_before():
-    changes = left = 30_000
+def test_the_hot_sku_is_sold_out_towards_the_end_and_not_long_before():
+    changes = 30 * RATE
     plan = WorkloadPlan(hot_share=HOT_SHARE, sell_out=True)
     sold = 0
-    for transaction in plan.transactions():
-        left -= len(transaction.lines)
-        if left < 0:
-            break
-        sold -= sum(x.on_hand - x.reserved for x in transaction.lines if x.sku == plan.hot_sku)
-    assert 0.8 < sold / (changes * HOT_UNITS * WAREHOUSES) < 1.1
+    for lane in range(LANES):
+        left = changes / LANES
+        for transaction in plan.transactions(lane):
+            left -= len(transaction.lines)
+            if left < 0:
+                break
+            lines = [line for line in transaction.lines if line.sku == plan.hot_sku]
+            sold -= sum(line.on_hand - line.reserved for line in lines)
+    assert 1.0 < sold / (changes * HOT_UNITS * WAREHOUSES) < 1.15

@@ -12,12 +12,12 @@ from supervisor.options import ServerOptions
 from supervisor.process import Subprocess
 from supervisor.states import ProcessStates
 
-from compose.embedded import backoff, kafka, redis_server
+from compose.embedded import Stack, backoff, kafka, redis_server
 from compose.embedded.connect import worker_properties
 from compose.embedded.jars import JarSet
 from compose.embedded.places import APP_ROLE, CHECKOUT, Places, Ports, environment, places
 from compose.embedded.supervisord import Program, render, socket_path
-from compose.embedded.workers import COMMANDS, WORKERS, worker_program
+from compose.embedded.workers import COMMANDS, WORKERS, worker_program, workers_of
 from inventory.errors import StackError
 from inventory.settings import Settings
 
@@ -42,7 +42,7 @@ def test_ports_come_from_the_settings(tmp_path: Path) -> None:
         ("kafka_bootstrap", "127.0.0.1:1,127.0.0.1:2", "names several brokers"),
         ("connect_url", "http://0.0.0.0:18083", "listens on 127.0.0.1 only"),
         ("connect_url", "http://127.0.0.1:19093", "would both listen on port 19093"),
-        ("connect_url", "http://127.0.0.1:19083", "ledger would .* 8 to 11 above Connect's"),
+        ("connect_url", "http://127.0.0.1:19083", "ledger would .* 8 to 13 above Connect's"),
         (
             "connect_url",
             "http://127.0.0.1:65530",
@@ -128,17 +128,35 @@ def test_a_crash_loop_waits_longer_each_time_and_not_for_ever(
 
 def test_our_processes_answer_near_connects_port(tmp_path: Path) -> None:
     ports = places(settings(tmp_path)).ports
-    assert [ports.of(worker)[0] for worker in WORKERS] == [
-        18083 + {"availability": 8, "ledger": 9, "auditor": 10, "guardian": 11}[worker]
-        for worker in WORKERS
-    ]
-    for worker in WORKERS:
+    assert {worker: ports.of(worker)[0] - 18083 for worker in COMMANDS} == {
+        "availability": 8,
+        "ledger": 9,
+        "auditor": 10,
+        "guardian": 11,
+        "reservations": 12,
+        "checkout": 13,
+    }
+    for worker in COMMANDS:
         program = worker_program(worker, {"STOCKWIRE_PARTITIONS": "6"}, ports)
         assert program.environment["STOCKWIRE_HEALTH_PORT"] == str(ports.health_of(worker))
         assert program.environment["STOCKWIRE_PARTITIONS"] == "6"
 
 
-@pytest.mark.parametrize("worker", WORKERS)
+def test_checkouts_are_taken_where_both_services_are_known(tmp_path: Path) -> None:
+    services = {"payment_url": "http://127.0.0.1:9001", "shipping_url": "http://127.0.0.1:9002/"}
+    for absent in services:
+        present = {name: url for name, url in services.items() if name != absent}
+        assert workers_of(settings(tmp_path, **present)) == WORKERS
+    both = settings(tmp_path, **services)
+    assert workers_of(both) == (*WORKERS, "checkout")
+    assert Stack(both).parts[-1] == "checkout"
+    told = Stack(both).environment()
+    assert told["STOCKWIRE_PAYMENT_URL"] == "http://127.0.0.1:9001/"
+    assert told["STOCKWIRE_SHIPPING_URL"] == "http://127.0.0.1:9002/"
+    assert "STOCKWIRE_PAYMENT_URL" not in Stack(settings(tmp_path)).environment()
+
+
+@pytest.mark.parametrize("worker", COMMANDS)
 def test_every_worker_that_is_started_can_be(worker: str) -> None:
     module, *_ = COMMANDS[worker]
     assert (CHECKOUT / module / "__main__.py").is_file()

@@ -87,7 +87,7 @@ class Rows:
 @pytest.fixture
 def ask(monkeypatch):
     def run(rows: Rows, *arguments: str):
-        monkeypatch.setattr(command, "_ask", lambda work: asyncio.run(work(rows)))
+        monkeypatch.setattr(command, "_ask", lambda work, **_: asyncio.run(work(rows)))
         return CliRunner().invoke(command.app, arguments)
 
     return run

@@ -154,11 +154,11 @@ def test_a_release_of_what_is_not_held_has_worked():
 
 
 def test_so_many_at_once_and_no_more():
-    rows, stock, gate = RowsInMemory(), StockInMemory({"SKU-1": 100}), asyncio.Event()
+    rows, stock, gate = RowsInMemory(), StockInMemory({"SKU-1": 100}), asyncio.Semaphore(0)
 
     class Gated(Service):
         async def charge(self, key, charge):
-            await gate.wait()
+            await gate.acquire()
             return await super().charge(key, charge)
 
     for _ in range(20):
@@ -171,7 +171,11 @@ def test_so_many_at_once_and_no_more():
         running = asyncio.create_task(orchestrator.run())
         await until(lambda: len(stock.held) == 3)
         assert len(rows.claimed) == 3
-        gate.set()
+        # One goes, one comes.
+        gate.release()
+        await until(lambda: len(rows.told) == 1 and len(stock.held) == 3)
+        for _ in range(20):
+            gate.release()
         await until(lambda: len(rows.told) == 20)
         orchestrator.stop()
         await running
@@ -227,3 +231,29 @@ def test_a_claim_lasts_longer_than_a_step():
     steps = Steps(StockInMemory(), Service(), Service(), timeout_seconds=20, tries=2)
     with pytest.raises(ValueError, match="may end within a step"):
         Orchestrator(RowsInMemory(), steps, name="test")
+
+
+def test_it_says_when_sagas_cannot_be_claimed_and_when_they_can_again():
+    class Away(RowsInMemory):
+        outages = 3
+
+        async def claim(self, most, *, claimed_by, lease_seconds):
+            if self.outages:
+                self.outages -= 1
+                raise Outage("Postgres is away")
+            return await super().claim(most, claimed_by=claimed_by, lease_seconds=lease_seconds)
+
+    rows, told, service = Away(), [], Service()
+    rows.add(a_saga())
+
+    async def main():
+        steps = Steps(StockInMemory(), service, service)
+        orchestrator = Orchestrator(rows, steps, name="test", idle_seconds=0.001, tell=told.append)
+        running = asyncio.create_task(orchestrator.run())
+        await until(lambda: len(rows.told) == 1)
+        orchestrator.stop()
+        await running
+
+    asyncio.run(main())
+    assert told[:4] == ["Postgres is away"] * 3 + [None]
+    assert set(told[4:]) <= {None}

@@ -9,6 +9,7 @@ from inventory.settings import load_settings
 def test_by_default_nobody_listens() -> None:
     settings = load_settings()
     assert settings.health_port is None
+    assert (settings.payment_url, settings.shipping_url) == (None, None)
     assert (settings.stall_seconds, settings.fresh_seconds) == (30, 10)
 
 
@@ -33,6 +34,8 @@ def test_they_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         ("STOCKWIRE_STALL_SECONDS", "0.5"),
         ("STOCKWIRE_STALL_SECONDS", "inf"),
         ("STOCKWIRE_FRESH_SECONDS", "soon"),
+        ("STOCKWIRE_PAYMENT_URL", "ftp://127.0.0.1:18190"),
+        ("STOCKWIRE_SHIPPING_URL", "127.0.0.1:18190"),
     ],
 )
 def test_what_is_not_accepted_is_named(
