@@ -78,17 +78,23 @@ def held(stockwire, primary) -> str:
     return orjson.loads(result.stdout)["reservation"]
 
 
+_RESERVATION = """
+    SELECT id, caller, reference, strategy, status, held_until, created_at, closed_at
+    FROM inventory.reservation WHERE id = %s
+"""
+_ARRIVES = """
+    INSERT INTO inventory.reservation
+        (id, caller, reference, strategy, status, held_until, created_at, closed_at)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+"""
+
+
 def arrive(servers, reservation: str) -> None:
     """The replica hears of a reservation, as it is now."""
-    columns = "id, caller, reference, strategy, status, held_until, created_at, closed_at"
-    [row] = query(
-        servers[0], f"SELECT {columns} FROM inventory.reservation WHERE id = %s", reservation
-    )
+    [row] = query(servers[0], _RESERVATION, reservation)
     with psycopg.connect(servers[1]) as replica:
         replica.read_only = False
-        replica.execute(
-            f"INSERT INTO inventory.reservation ({columns}) VALUES ({', '.join(['%s'] * 8)})", row
-        )
+        replica.execute(_ARRIVES, row)
 
 
 def content(conninfo: str) -> list[tuple[str, str]]:
