@@ -4,6 +4,7 @@ Where only the statement knows the versions of the rows, Postgres writes the pay
 sql/queries/reservations.sql); tests hold what it writes against these models.
 """
 
+from abc import abstractmethod
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
@@ -57,9 +58,9 @@ class Event(_Part):
     reference: str
 
     @property
+    @abstractmethod
     def aggregate_id(self) -> str:
         """The key of its record in Kafka."""
-        raise NotImplementedError
 
 
 class ReservationEvent(Event):

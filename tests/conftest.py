@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -90,9 +91,18 @@ def stack(settings: Settings) -> Iterator[Stack]:
 @pytest.fixture(scope="module")
 def nobody_heals(stack: Stack) -> Iterator[None]:
     """No auditor, which would mend what the module's tests break while they look at it."""
+    with without_auditor(stack):
+        yield
+
+
+@contextmanager
+def without_auditor(stack: Stack) -> Iterator[None]:
+    """For what it would mend, given the time, before a test has looked."""
     stack.stop_part("auditor")
-    yield
-    stack.start_part("auditor")
+    try:
+        yield
+    finally:
+        stack.start_part("auditor")
 
 
 def _insert_before_capture(settings: Settings) -> None:

@@ -27,6 +27,7 @@ from health import Health
 from inventory.names import stock_key
 from inventory.topics import STOCK, events_topic
 from stockwire_client.names import availability_key
+from tests.conftest import without_auditor
 from tests.e2e.command import doctor, mend_of, stockwire
 from tests.e2e.selling import SKUS, WAREHOUSES, selling
 from tests.e2e.whole_topic import read_topic
@@ -238,10 +239,9 @@ def test_a_slot_dropped_under_the_running_connector_is_noticed_and_recovered(
 
 @pytest.fixture
 def no_auditor(stack):
-    """It buries ghosts as well, if it is given the time."""
-    stack.stop_part("auditor")
-    yield
-    stack.start_part("auditor")
+    """It buries ghosts as well."""
+    with without_auditor(stack):
+        yield
 
 
 @pytest.mark.usefixtures("no_auditor")
